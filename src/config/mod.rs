@@ -1,0 +1,235 @@
+//! Configuration: an OpenVPN configuration file (or command line) becomes a checked, typed `Config`.
+//!
+//! `lex` cuts text into directives, `directive` is the one table of all of them, `build` gives them
+//! meaning. Reading files is the caller's business, through [`Files`].
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use crate::wire::static_key::StaticKey;
+
+/// Reads the files a configuration names; `sys::store` and the tests implement it.
+pub trait Files {
+    /// The whole file, or why not, as one line of text without the path.
+    fn read(&self, path: &Path) -> Result<Vec<u8>, String>;
+}
+
+/// A whole configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Server or client.
+    pub role: Role,
+    /// TUN device.
+    pub device: Device,
+    /// Socket.
+    pub transport: Transport,
+    /// Certificates and their checks.
+    pub tls: Tls,
+    /// Control channel wrapping.
+    pub wrap: Wrapping,
+    /// Data ciphers in order of preference.
+    pub data_ciphers: Vec<CipherName>,
+    /// Digest of `auth` (tls-auth; later CBC).
+    pub auth: Digest,
+    /// `mssfix`: `None` is off.
+    pub mssfix: Option<Mssfix>,
+    /// Seconds and such.
+    pub timers: Timers,
+    /// `user`, `group`, `verb`, state folder.
+    pub process: Process,
+}
+
+/// Which end we are.
+#[derive(Debug, Clone)]
+pub enum Role {
+    /// `server` and/or `server-ipv6`.
+    Server(ServerRole),
+    /// `client` / `pull`.
+    Client(ClientRole),
+}
+
+/// Settings only a server has.
+#[derive(Debug, Clone)]
+pub struct ServerRole {
+    /// `server`: we hold the first host address.
+    pub v4: Option<Ipv4Net>,
+    /// `server-ipv6`: we hold `::1`.
+    pub v6: Option<Ipv6Net>,
+    /// `push` arguments in order, as text the client parses.
+    pub push: Vec<String>,
+    /// Forward between clients ourselves.
+    pub client_to_client: bool,
+    /// `max-clients`.
+    pub max_clients: usize,
+    /// Same name may connect more than once.
+    pub duplicate_cn: bool,
+    /// `explicit-exit-notify`: 0 off, 1 clients reconnect to us, 2 to the next server.
+    pub exit_notify: u8,
+    /// `connect-freq-initial`: answers per period.
+    pub initial_rate: (u32, Duration),
+    /// `tls-crypt-v2 … force-cookie`: ignore clients that cannot do the stateless opening.
+    pub force_cookie: bool,
+}
+
+/// Settings only a client has.
+#[derive(Debug, Clone, Default)]
+pub struct ClientRole {
+    /// `remote` lines in order.
+    pub remotes: Vec<Remote>,
+    /// `explicit-exit-notify`.
+    pub exit_notify: u8,
+    /// `auth-user-pass` from a file or inline.
+    pub credentials: Option<(String, String)>,
+}
+
+/// One `remote`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// Name or literal address.
+    pub host: String,
+    /// UDP port.
+    pub port: u16,
+    /// `Some(true)`: IPv6 only; `Some(false)`: IPv4 only.
+    pub family: Option<bool>,
+}
+
+/// The TUN device.
+#[derive(Debug, Clone)]
+pub struct Device {
+    /// `None` lets the kernel choose (`dev tun`).
+    pub name: Option<String>,
+    /// `tun-mtu`, 1500 by default.
+    pub mtu: u16,
+}
+
+/// The UDP socket.
+#[derive(Debug, Clone)]
+pub struct Transport {
+    /// `local`.
+    pub local: Option<IpAddr>,
+    /// `port`/`lport`; 0 lets the kernel choose (`nobind`).
+    pub port: u16,
+    /// `Some(true)`: IPv6 only; `Some(false)`: IPv4 only; `None`: one socket for both.
+    pub family: Option<bool>,
+}
+
+/// Certificates, as PEM text (several per file allowed), and what is asked of the peer's.
+#[derive(Clone)]
+pub struct Tls {
+    /// `ca`.
+    pub ca: Vec<u8>,
+    /// `cert` and what follows it in the file or `extra-certs`.
+    pub cert: Vec<u8>,
+    /// `key`.
+    pub key: zeroize::Zeroizing<Vec<u8>>,
+    /// `tls-version-min`: 1.3 only when set so.
+    pub only_tls13: bool,
+    /// `tls-version-max 1.2`.
+    pub only_tls12: bool,
+    /// `remote-cert-tls`: key usage present and the extended key usage of the other role.
+    pub require_usage: bool,
+    /// `verify-x509-name`.
+    pub verify_name: Option<VerifyName>,
+    /// `crl-verify` file contents (PEM or DER); the path is kept so that it can be read again.
+    pub crl: Option<(PathBuf, Vec<u8>)>,
+    /// Serial numbers that are refused, big-endian without leading zeros.
+    pub revoked: Vec<Vec<u8>>,
+}
+
+/// `verify-x509-name`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VerifyName {
+    /// The whole subject in OpenVPN's one-line form.
+    Subject(String),
+    /// The exact common name.
+    Name(String),
+    /// How the common name starts.
+    NamePrefix(String),
+}
+
+/// Control channel wrapping as configured. A server may have a v2 key beside another kind.
+#[derive(Debug, Clone, Default)]
+pub struct Wrapping {
+    /// `tls-auth` with its direction (`None`: both directions share a key).
+    pub tls_auth: Option<(StaticKey, Option<u8>)>,
+    /// `tls-crypt`.
+    pub tls_crypt: Option<StaticKey>,
+    /// `tls-crypt-v2` on a server: the 128-byte server key.
+    pub v2_server: Option<crate::wire::static_key::V2ServerKey>,
+    /// `tls-crypt-v2` on a client: client key and its wrapped form.
+    pub v2_client: Option<crate::wire::static_key::V2ClientKey>,
+}
+
+/// An AEAD cipher of the data channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CipherName {
+    /// `CHACHA20-POLY1305`.
+    ChaCha20Poly1305,
+    /// `AES-256-GCM`.
+    Aes256Gcm,
+    /// `AES-128-GCM`.
+    Aes128Gcm,
+}
+
+/// A digest for tls-auth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Digest {
+    /// The default.
+    Sha1,
+    /// 32 bytes.
+    Sha256,
+    /// 48 bytes.
+    Sha384,
+    /// 64 bytes.
+    Sha512,
+}
+
+/// `mssfix`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mssfix {
+    /// Largest outer packet, IP and UDP headers included.
+    Outer(u16),
+    /// Largest inner packet (`fixed`).
+    Fixed(u16),
+}
+
+/// Times.
+#[derive(Debug, Clone, Copy)]
+pub struct Timers {
+    /// Send a ping after so much silence; `None` never.
+    pub ping: Option<Duration>,
+    /// Give the peer up after so much silence; `None` never.
+    pub ping_restart: Option<Duration>,
+    /// (Server) what `keepalive` pushes: ping and ping-restart in seconds.
+    pub push_keepalive: Option<(u32, u32)>,
+    /// `reneg-sec`: largest and smallest lifetime of a key; zero never.
+    pub reneg: (Duration, Duration),
+    /// `hand-window`.
+    pub handshake: Duration,
+    /// `tran-window`.
+    pub transition: Duration,
+    /// `tls-timeout`: first retransmission.
+    pub retransmit: Duration,
+}
+
+/// About the process.
+#[derive(Debug, Clone, Default)]
+pub struct Process {
+    /// `user`.
+    pub user: Option<String>,
+    /// `group`.
+    pub group: Option<String>,
+    /// `verb` 0..11.
+    pub verb: u8,
+    /// `sixgate-state DIR`: the PKI to renew certificates from, revocations and control socket.
+    pub state: Option<PathBuf>,
+}
+
+impl core::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Tls").field("require_usage", &self.require_usage).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,9 @@
+//! sixgate: an IPv6-first VPN server and client that speaks OpenVPN's wire protocol.
+
+pub mod buf;
+pub mod config;
+pub mod engine;
+pub mod limits;
+pub mod random;
+pub mod time;
+pub mod wire;

@@ -1,0 +1,51 @@
+//! Every capacity and fixed size in one place: what the protocol dictates first, our own choices
+//! with what each costs in memory second.
+
+// ---- Protocol constants (shared/openvpn-protocol.md sections in brackets) ------------------------
+
+/// Acknowledgements one packet can carry (RELIABLE_ACK_SIZE) [1.2].
+pub const MAX_ACKS: usize = 8;
+/// Acknowledgements that ride on a packet that is not a bare ACK (CONTROL_SEND_ACK_MAX) [1.2].
+pub const MAX_PIGGYBACK_ACKS: usize = 4;
+/// Largest wrapped client key of tls-crypt-v2, its length field included [2.5].
+pub const MAX_WKC: usize = 1024;
+/// Largest control channel TLS plaintext that stock peers read at once (TLS_CHANNEL_BUF_SIZE) [3.2].
+pub const MAX_PLAINTEXT: usize = 2048;
+/// Largest PUSH message, its NUL included (PUSH_BUNDLE_SIZE) [7.2].
+pub const MAX_PUSH_MESSAGE: usize = 1024;
+/// Largest options (OCC) string, its NUL included [5.1].
+pub const MAX_OPTIONS_STRING: usize = 512;
+/// Largest user name or password, its NUL included [5.1].
+pub const MAX_CREDENTIAL: usize = 128;
+/// Largest control packet with outer IP and UDP headers (TLS_MTU_DEFAULT) [3.2].
+pub const CONTROL_MTU: usize = 1250;
+/// Peer ids are 24 bits; this one means "none" [1.5].
+pub const NO_PEER_ID: u32 = 0xff_ffff;
+/// A sender renegotiates when a 32-bit data packet id gets here [3.6].
+pub const PACKET_ID_TRIGGER: u32 = 0xff00_0000;
+/// Largest common name or user name [4.3].
+pub const MAX_NAME: usize = 64;
+
+// ---- Our choices ---------------------------------------------------------------------------------
+
+/// Headroom before a packet read from the TUN device: a virtio-net header (12) and the largest data
+/// header, 4 + 4 + 16 (classic AEAD) or 4 + HMAC 64 + IV 16 + 4 (CBC), rounded up to a cache line.
+pub const HEADROOM: usize = 128;
+/// Largest IP packet carried; the TUN MTU must not exceed it.
+pub const MAX_MTU: usize = 9000;
+/// Room behind a packet: epoch tag (16) and CBC padding (16), rounded up.
+pub const TAILROOM: usize = 64;
+/// One packet's memory. The loop holds a handful of them for its whole life.
+pub const PACKET_BUF: usize = HEADROOM + MAX_MTU + TAILROOM;
+/// Largest control packet kept for retransmission; 6 of them per half-open or live session.
+pub const MAX_CONTROL_PACKET: usize = CONTROL_MTU;
+/// Un-acknowledged control packets in flight [3.1: 6 in 2.6+, at most 4 for comfort towards <= 2.5].
+pub const SEND_WINDOW: usize = 4;
+/// Out-of-order control packets kept per key [3.1: 12 in 2.6+].
+pub const RECEIVE_WINDOW: usize = 12;
+/// Replay window of the data channel in packets (stock: 64); one bit each, three keys per client.
+pub const REPLAY_WINDOW: usize = 1024;
+/// Clients a server holds at most unless `max-clients` says less.
+pub const MAX_CLIENTS: usize = 1024;
+/// Sessions that have not authenticated yet, in all.
+pub const MAX_HALF_OPEN: usize = 64;

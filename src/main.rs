@@ -1,0 +1,2 @@
+//! sixgate
+fn main() {}

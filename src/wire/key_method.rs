@@ -1,0 +1,1 @@
+//! wire key_method
