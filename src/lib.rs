@@ -5,5 +5,6 @@ pub mod config;
 pub mod engine;
 pub mod limits;
 pub mod random;
+pub mod session;
 pub mod time;
 pub mod wire;

@@ -1,0 +1,20 @@
+//! One tunnel with one peer, in either role.
+
+/// Which end of a tunnel we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Opens the connection; TLS client.
+    Client,
+    /// Answers; TLS server; numbers the peers.
+    Server,
+}
+
+impl Role {
+    /// The other end.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
