@@ -6,5 +6,6 @@ pub mod engine;
 pub mod limits;
 pub mod random;
 pub mod session;
+pub mod sys;
 pub mod time;
 pub mod wire;

@@ -1,0 +1,26 @@
+//! The shell: everything that touches the outside world, on Linux. The only place with `unsafe`,
+//! clocks, files, sockets and threads.
+//!
+//! [`event_loop`] drives an [`Engine`](crate::engine::Engine) with what [`udp`], [`tun`],
+//! [`signal`], [`ctl_socket`] and [`resolve`] bring, and carries its commands out with
+//! [`netlink`] and [`admission`]. [`start`] and [`service`] put all of it together in the order
+//! that privileges demand: open everything, give privileges up ([`privilege`]), then loop.
+//!
+//! What the parts leave to others: no module here knows the wire protocol, certificates or the
+//! meaning of a directive.
+
+#![allow(unsafe_code)]
+
+pub mod clock;
+
+use std::io;
+
+/// Turns the -1 of a system call into the error that `errno` holds.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The same for calls that return a byte count.
+fn check_len(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
