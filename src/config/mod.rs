@@ -30,8 +30,12 @@ pub struct Config {
     pub tls: Tls,
     /// Control channel wrapping.
     pub wrap: Wrapping,
-    /// Data ciphers in order of preference.
+    /// `data-ciphers`: in order of preference.
     pub data_ciphers: Vec<CipherName>,
+    /// `data-ciphers-fallback`: for a peer that names no cipher at all [8.1, 8.2].
+    pub fallback_cipher: Option<CipherName>,
+    /// `cipher`, as far as it is one of `data_ciphers`: what our options string names [5.2].
+    pub occ_cipher: Option<CipherName>,
     /// Digest of `auth` (tls-auth; later CBC).
     pub auth: Digest,
     /// `mssfix`: `None` is off.
@@ -83,6 +87,14 @@ pub struct ClientRole {
     pub exit_notify: u8,
     /// `auth-user-pass` from a file or inline.
     pub credentials: Option<(String, String)>,
+    /// `float`: packets of the server may come from another address than the one we send to.
+    pub float: bool,
+    /// `remote-random`: shuffle `remotes` once at start.
+    pub remote_random: bool,
+    /// `connect-retry`: first and longest pause between rounds; `None` is OpenVPN's 1 and 300 s.
+    pub retry_pause: Option<(Duration, Duration)>,
+    /// `connect-timeout`/`server-poll-timeout`: wait so long for a remote's first packet.
+    pub connect_timeout: Option<Duration>,
 }
 
 /// One `remote`.
@@ -190,8 +202,10 @@ pub enum Digest {
 /// `mssfix`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mssfix {
-    /// Largest outer packet, IP and UDP headers included.
+    /// Largest outer packet, IP and UDP headers included (`mtu`).
     Outer(u16),
+    /// Largest UDP payload (a bare number).
+    Payload(u16),
     /// Largest inner packet (`fixed`).
     Fixed(u16),
 }
@@ -203,6 +217,8 @@ pub struct Timers {
     pub ping: Option<Duration>,
     /// Give the peer up after so much silence; `None` never.
     pub ping_restart: Option<Duration>,
+    /// The same, but a client ends instead of trying again (`ping-exit`).
+    pub ping_exit: Option<Duration>,
     /// (Server) what `keepalive` pushes: ping and ping-restart in seconds.
     pub push_keepalive: Option<(u32, u32)>,
     /// `reneg-sec`: largest and smallest lifetime of a key; zero never.
@@ -224,6 +240,12 @@ pub struct Process {
     pub group: Option<String>,
     /// `verb` 0..11.
     pub verb: u8,
+    /// `syslog`/`daemon` name: log to the system's log under this name.
+    pub syslog: Option<String>,
+    /// `log`, `log-append`: the file and whether what it holds is kept.
+    pub log_file: Option<(PathBuf, bool)>,
+    /// `writepid`.
+    pub pid_file: Option<PathBuf>,
     /// `sixgate-state DIR`: the PKI to renew certificates from, revocations and control socket.
     pub state: Option<PathBuf>,
 }
