@@ -1,4 +1,9 @@
 //! Bytes to meaning and back: no state, no keys, no allocation on the data path.
+//!
+//! Every parser here is total: whatever the bytes, it returns a value or a small error that says
+//! what is wrong, and never panics. Deciding what a value means for a session is not done here.
+//! Section numbers in brackets are those of the protocol reference.
+
 pub mod control;
 pub mod data;
 pub mod ip;
