@@ -5,6 +5,7 @@ pub mod config;
 pub mod engine;
 pub mod limits;
 pub mod random;
+pub mod server;
 pub mod session;
 pub mod sys;
 pub mod time;

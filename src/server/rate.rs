@@ -1,0 +1,60 @@
+//! A limit of so many events per period: answers to strangers [3.3], ICMP errors.
+
+use core::time::Duration;
+
+use crate::time::Instant;
+
+/// At most `most` events in each `period`; a period starts with its first event.
+#[derive(Debug, Clone, Copy)]
+pub struct RateLimit {
+    most: u32,
+    period: Duration,
+    since: Instant,
+    count: u32,
+}
+
+impl RateLimit {
+    /// A fresh limit.
+    pub const fn new(most: u32, period: Duration) -> Self {
+        Self { most, period, since: Instant::ZERO, count: 0 }
+    }
+
+    /// Counts one event if it is within the limit; says whether it is.
+    pub fn allow(&mut self, now: Instant) -> bool {
+        if now.since(self.since) >= self.period {
+            self.since = now;
+            self.count = 0;
+        }
+        let within = self.count < self.most;
+        self.count = self.count.saturating_add(u32::from(within));
+        within
+    }
+
+    /// Takes one event back: it turned out to be welcome.
+    pub fn refund(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allows_so_many_per_period_and_forgives_refunds() {
+        let mut limit = RateLimit::new(2, Duration::from_secs(10));
+        let at = |secs: u64| Instant::from_millis(secs * 1000);
+        assert!(limit.allow(at(1)) && limit.allow(at(2)));
+        assert!(!limit.allow(at(3)));
+        limit.refund();
+        assert!(limit.allow(at(4)));
+        assert!(!limit.allow(at(9)));
+        assert!(limit.allow(at(11)), "a new period");
+    }
+
+    #[test]
+    fn zero_allows_nothing() {
+        let mut limit = RateLimit::new(0, Duration::from_secs(1));
+        assert!(!limit.allow(Instant::from_millis(5000)));
+    }
+}
