@@ -4,6 +4,7 @@ pub mod buf;
 pub mod config;
 pub mod engine;
 pub mod limits;
+pub mod pki;
 pub mod random;
 pub mod server;
 pub mod session;
