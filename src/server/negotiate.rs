@@ -1,0 +1,230 @@
+//! What a client can do, and what the server makes of it: cipher, key derivation, data format
+//! [5.3, 7.2, 8.1].
+//!
+//! The client's word is only an offer: nothing is inferred from its version, one capability is
+//! never taken to imply another, and unknown ones are ignored. Putting the outcome into words for
+//! the client is `push`'s business.
+
+use crate::config::{CipherName, Config, Digest};
+
+/// The reason that stock servers give, which clients show to their user [8.1].
+pub const NO_SHARED_CIPHER: &str = "Data channel cipher negotiation failed (no shared cipher)";
+
+/// Bits of `IV_PROTO` that matter to a server [5.3].
+mod proto {
+    pub const DATA_V2: u32 = 1 << 1;
+    pub const REQUEST_PUSH: u32 = 1 << 2;
+    pub const TLS_KEY_EXPORT: u32 = 1 << 3;
+    pub const CC_EXIT_NOTIFY: u32 = 1 << 7;
+    pub const AUTH_FAIL_TEMP: u32 = 1 << 8;
+    pub const DYN_TLS_CRYPT: u32 = 1 << 9;
+    pub const DATA_EPOCH: u32 = 1 << 10;
+}
+
+/// What a client says about itself in its peer info and options string.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Offer {
+    proto: u32,
+    /// `IV_CIPHERS` as it is.
+    ciphers: Option<String>,
+    /// `IV_NCP` is 2 or more.
+    ncp: bool,
+    /// `cipher` of the options string.
+    occ_cipher: Option<String>,
+    /// `IV_MTU`: the largest tunnel MTU the client can take.
+    pub mtu: Option<u16>,
+    /// `IV_VER`, or empty.
+    pub version: String,
+    /// `IV_PLAT`, or empty.
+    pub platform: String,
+}
+
+impl Offer {
+    /// Reads peer info lines and the options (OCC) string.
+    pub fn read(peer_info: &str, options: &str) -> Self {
+        let value = |key| lookup(peer_info, key);
+        let number = |key| value(key).and_then(|text| text.trim().parse::<u32>().ok());
+        let text = |key| value(key).map(printable).unwrap_or_default();
+        let occ = options.split(',').find_map(|option| option.strip_prefix("cipher "));
+        Self {
+            proto: number("IV_PROTO").unwrap_or(0),
+            ciphers: value("IV_CIPHERS").map(str::to_owned),
+            ncp: number("IV_NCP").is_some_and(|level| level >= 2),
+            occ_cipher: occ.map(str::to_owned),
+            mtu: number("IV_MTU").map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX)),
+            version: text("IV_VER"),
+            platform: text("IV_PLAT"),
+        }
+    }
+
+    /// Wants its configuration without asking for it.
+    pub const fn request_push(&self) -> bool {
+        self.has(proto::REQUEST_PUSH)
+    }
+
+    /// Understands `AUTH_FAILED,TEMP` (try again later).
+    pub const fn auth_fail_temp(&self) -> bool {
+        self.has(proto::AUTH_FAIL_TEMP)
+    }
+
+    const fn has(&self, bit: u32) -> bool {
+        self.proto & bit != 0
+    }
+
+    /// Picks a cipher: the first of `ours` that the client can use. Its options string counts only
+    /// for clients that send no list; `fallback` only for those that name nothing at all [8.1].
+    fn cipher(&self, ours: &[CipherName], fallback: Option<CipherName>) -> Option<CipherName> {
+        let list = match &self.ciphers {
+            Some(list) => list.as_str(),
+            None if self.ncp => "AES-256-GCM:AES-128-GCM",
+            None => "",
+        };
+        let occ = self.occ_cipher.as_deref().filter(|_| self.ciphers.is_none());
+        let usable = |cipher: &&CipherName| {
+            let name = name(**cipher);
+            list.split(':').any(|theirs| theirs == name) || occ == Some(name)
+        };
+        let shared = ours.iter().find(usable).copied();
+        shared.or_else(|| fallback.filter(|_| list.is_empty() && occ.is_none()))
+    }
+}
+
+/// What a server and one client will use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Data channel cipher.
+    pub cipher: CipherName,
+    /// The client takes a pushed `cipher`; otherwise it uses this one already.
+    pub push_cipher: bool,
+    /// Data keys come from the TLS exporter, not from the old PRF.
+    pub exporter: bool,
+    /// The client knows `protocol-flags` and leaves by `EXIT` on the control channel.
+    pub cc_exit: bool,
+    /// Control packets of later keys get a wrap key of their own [2.6].
+    pub dynamic_tls_crypt: bool,
+    /// Data packets in the epoch format [6.2].
+    pub epoch: bool,
+    /// Data packets carry the peer id.
+    pub data_v2: bool,
+    /// MTU to push; `None` for clients that do not know the option.
+    pub tun_mtu: Option<u16>,
+}
+
+impl Terms {
+    /// Decides; `None` when there is no cipher that both sides have.
+    pub fn negotiate(offer: &Offer, config: &Config) -> Option<Self> {
+        let cipher = offer.cipher(&config.data_ciphers, config.fallback_cipher)?;
+        let exporter = offer.has(proto::TLS_KEY_EXPORT);
+        // Flags are words of `protocol-flags`, which came with control channel exit; both extras
+        // are only known together with exported keys.
+        let cc_exit = offer.has(proto::CC_EXIT_NOTIFY);
+        let extras = cc_exit && exporter;
+        let data_v2 = offer.has(proto::DATA_V2);
+        Some(Self {
+            cipher,
+            push_cipher: offer.ncp || offer.ciphers.is_some(),
+            exporter,
+            cc_exit,
+            dynamic_tls_crypt: extras && offer.has(proto::DYN_TLS_CRYPT),
+            epoch: extras && data_v2 && offer.has(proto::DATA_EPOCH),
+            data_v2,
+            tun_mtu: offer.mtu.map(|theirs| theirs.min(config.device.mtu)),
+        })
+    }
+}
+
+/// The name of a cipher on the wire.
+pub const fn name(cipher: CipherName) -> &'static str {
+    match cipher {
+        CipherName::ChaCha20Poly1305 => "CHACHA20-POLY1305",
+        CipherName::Aes256Gcm => "AES-256-GCM",
+        CipherName::Aes128Gcm => "AES-128-GCM",
+    }
+}
+
+/// The server's own options string. Clients compare it with theirs and at most warn; they act on
+/// `cipher` only when nothing is pushed [5.2].
+pub fn options_string(config: &Config) -> String {
+    let mut text = format!("V4,dev-type tun,link-mtu 1549,tun-mtu {}", config.device.mtu);
+    text.push_str(",proto UDPv4");
+    let tls_auth = config.wrap.tls_auth.as_ref();
+    if let Some(direction) = tls_auth.and_then(|(_, direction)| *direction) {
+        text.push_str(&format!(",keydir {direction}"));
+    }
+    let bits = match config.occ_cipher {
+        Some(CipherName::Aes128Gcm) => 128,
+        Some(CipherName::Aes256Gcm | CipherName::ChaCha20Poly1305) | None => 256,
+    };
+    if let Some(cipher) = config.occ_cipher {
+        text.push_str(&format!(",cipher {},auth [null-digest]", name(cipher)));
+    } else {
+        text.push_str(&format!(",auth {}", digest_name(config.auth)));
+    }
+    text.push_str(&format!(",keysize {bits}"));
+    if tls_auth.is_some() {
+        text.push_str(",tls-auth");
+    }
+    text.push_str(",key-method 2,tls-server");
+    text
+}
+
+const fn digest_name(digest: Digest) -> &'static str {
+    match digest {
+        Digest::Sha1 => "SHA1",
+        Digest::Sha256 => "SHA256",
+        Digest::Sha384 => "SHA384",
+        Digest::Sha512 => "SHA512",
+    }
+}
+
+/// The first line `key=value` decides.
+fn lookup<'a>(peer_info: &'a str, key: &str) -> Option<&'a str> {
+    let mut lines = peer_info.lines();
+    lines.find_map(|line| line.split_once('=').filter(|(k, _)| *k == key).map(|(_, value)| value))
+}
+
+/// A short form that is fit for logs and status files.
+fn printable(text: &str) -> String {
+    let fit = |c: char| if c.is_ascii_graphic() && c != ',' { c } else { '_' };
+    text.chars().take(64).map(fit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use CipherName::{Aes128Gcm, Aes256Gcm, ChaCha20Poly1305};
+
+    const OURS: [CipherName; 3] = [ChaCha20Poly1305, Aes256Gcm, Aes128Gcm];
+    const OCC: &str = "V4,dev-type tun,cipher AES-128-GCM,auth [null-digest]";
+
+    fn pick(peer_info: &str, options: &str, fallback: Option<CipherName>) -> Option<CipherName> {
+        Offer::read(peer_info, options).cipher(&OURS, fallback)
+    }
+
+    #[test]
+    fn our_preference_decides_among_what_the_peer_lists() {
+        assert_eq!(pick("IV_CIPHERS=AES-128-GCM:CHACHA20-POLY1305\n", "", None), Some(OURS[0]));
+        assert_eq!(pick("IV_CIPHERS=AES-128-GCM:AES-256-GCM\n", "", None), Some(Aes256Gcm));
+        assert_eq!(pick("IV_CIPHERS=aes-128-gcm\n", "", None), None, "names are exact");
+        assert_eq!(pick("IV_CIPHERS=AES-128-GCMX\n", "", None), None);
+    }
+
+    #[test]
+    fn peers_without_a_list_are_judged_by_ncp_and_options_string() {
+        assert_eq!(pick("IV_NCP=2\n", "", None), Some(Aes256Gcm));
+        assert_eq!(pick("", OCC, None), Some(Aes128Gcm));
+        assert_eq!(pick("IV_CIPHERS=BF-CBC\n", OCC, None), None, "the list says it all");
+        assert_eq!(pick("", "", None), None);
+        assert_eq!(pick("", "", Some(Aes128Gcm)), Some(Aes128Gcm));
+        assert_eq!(pick("", "V4,cipher BF-CBC", Some(Aes128Gcm)), None);
+    }
+
+    #[test]
+    fn the_first_mention_counts_and_text_is_made_printable() {
+        let offer = Offer::read("IV_VER=2.6.14\nIV_VER=9\nIV_PLAT=li\x1b,nux\nIV_MTU=70000\n", "");
+        assert_eq!((offer.version.as_str(), offer.platform.as_str()), ("2.6.14", "li__nux"));
+        assert_eq!(offer.mtu, Some(u16::MAX));
+        assert!(!offer.request_push() && !offer.auth_fail_temp());
+        assert!(Offer::read("IV_PROTO=990\n", "").request_push());
+    }
+}
