@@ -10,6 +10,8 @@ pub mod ip;
 pub mod key_method;
 pub mod message;
 pub mod mss;
+pub mod opcode;
+pub mod peer_info;
 pub mod reader;
 pub mod static_key;
 pub mod wkc;
