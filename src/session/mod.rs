@@ -1,5 +1,9 @@
 //! One tunnel with one peer, in either role.
 
+pub mod cipher;
+pub mod keys;
+pub mod replay;
+
 /// Which end of a tunnel we are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
