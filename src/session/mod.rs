@@ -3,6 +3,7 @@
 pub mod cipher;
 pub mod keys;
 pub mod replay;
+pub mod wrap;
 
 /// Which end of a tunnel we are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
