@@ -3,6 +3,8 @@
 //! `lex` cuts text into directives, `directive` is the one table of all of them, `build` gives them
 //! meaning. Reading files is the caller's business, through [`Files`].
 
+mod names;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -5,26 +5,17 @@
 //! never taken to imply another, and unknown ones are ignored. Putting the outcome into words for
 //! the client is `push`'s business.
 
-use crate::config::{CipherName, Config, Digest};
+use crate::config::{CipherName, Config};
+use crate::wire::key_method::occ_option;
+use crate::wire::peer_info::{IvProto, PeerInfo};
 
 /// The reason that stock servers give, which clients show to their user [8.1].
 pub const NO_SHARED_CIPHER: &str = "Data channel cipher negotiation failed (no shared cipher)";
 
-/// Bits of `IV_PROTO` that matter to a server [5.3].
-mod proto {
-    pub const DATA_V2: u32 = 1 << 1;
-    pub const REQUEST_PUSH: u32 = 1 << 2;
-    pub const TLS_KEY_EXPORT: u32 = 1 << 3;
-    pub const CC_EXIT_NOTIFY: u32 = 1 << 7;
-    pub const AUTH_FAIL_TEMP: u32 = 1 << 8;
-    pub const DYN_TLS_CRYPT: u32 = 1 << 9;
-    pub const DATA_EPOCH: u32 = 1 << 10;
-}
-
 /// What a client says about itself in its peer info and options string.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Offer {
-    proto: u32,
+    proto: IvProto,
     /// `IV_CIPHERS` as it is.
     ciphers: Option<String>,
     /// `IV_NCP` is 2 or more.
@@ -42,33 +33,30 @@ pub struct Offer {
 impl Offer {
     /// Reads peer info lines and the options (OCC) string.
     pub fn read(peer_info: &str, options: &str) -> Self {
-        let value = |key| lookup(peer_info, key);
-        let number = |key| value(key).and_then(|text| text.trim().parse::<u32>().ok());
-        let text = |key| value(key).map(printable).unwrap_or_default();
-        let occ = options.split(',').find_map(|option| option.strip_prefix("cipher "));
+        let info = PeerInfo::new(peer_info);
         Self {
-            proto: number("IV_PROTO").unwrap_or(0),
-            ciphers: value("IV_CIPHERS").map(str::to_owned),
-            ncp: number("IV_NCP").is_some_and(|level| level >= 2),
-            occ_cipher: occ.map(str::to_owned),
-            mtu: number("IV_MTU").map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX)),
-            version: text("IV_VER"),
-            platform: text("IV_PLAT"),
+            proto: info.proto(),
+            ciphers: info.lookup("IV_CIPHERS").map(str::to_owned),
+            ncp: info.ncp() >= 2,
+            occ_cipher: occ_option(options, "cipher").map(str::to_owned),
+            mtu: info.mtu().map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX)),
+            version: info.version().unwrap_or_default(),
+            platform: info.platform().unwrap_or_default(),
         }
     }
 
     /// Wants its configuration without asking for it.
     pub const fn request_push(&self) -> bool {
-        self.has(proto::REQUEST_PUSH)
+        self.has(IvProto::REQUEST_PUSH)
     }
 
     /// Understands `AUTH_FAILED,TEMP` (try again later).
     pub const fn auth_fail_temp(&self) -> bool {
-        self.has(proto::AUTH_FAIL_TEMP)
+        self.has(IvProto::AUTH_FAIL_TEMP)
     }
 
-    const fn has(&self, bit: u32) -> bool {
-        self.proto & bit != 0
+    const fn has(&self, bit: IvProto) -> bool {
+        self.proto.has(bit)
     }
 
     /// Picks a cipher: the first of `ours` that the client can use. Its options string counts only
@@ -81,7 +69,7 @@ impl Offer {
         };
         let occ = self.occ_cipher.as_deref().filter(|_| self.ciphers.is_none());
         let usable = |cipher: &&CipherName| {
-            let name = name(**cipher);
+            let name = cipher.as_str();
             list.split(':').any(|theirs| theirs == name) || occ == Some(name)
         };
         let shared = ours.iter().find(usable).copied();
@@ -114,79 +102,23 @@ impl Terms {
     /// Decides; `None` when there is no cipher that both sides have.
     pub fn negotiate(offer: &Offer, config: &Config) -> Option<Self> {
         let cipher = offer.cipher(&config.data_ciphers, config.fallback_cipher)?;
-        let exporter = offer.has(proto::TLS_KEY_EXPORT);
+        let exporter = offer.has(IvProto::TLS_KEY_EXPORT);
         // Flags are words of `protocol-flags`, which came with control channel exit; both extras
         // are only known together with exported keys.
-        let cc_exit = offer.has(proto::CC_EXIT_NOTIFY);
+        let cc_exit = offer.has(IvProto::CC_EXIT_NOTIFY);
         let extras = cc_exit && exporter;
-        let data_v2 = offer.has(proto::DATA_V2);
+        let data_v2 = offer.has(IvProto::DATA_V2);
         Some(Self {
             cipher,
             push_cipher: offer.ncp || offer.ciphers.is_some(),
             exporter,
             cc_exit,
-            dynamic_tls_crypt: extras && offer.has(proto::DYN_TLS_CRYPT),
-            epoch: extras && data_v2 && offer.has(proto::DATA_EPOCH),
+            dynamic_tls_crypt: extras && offer.has(IvProto::DYN_TLS_CRYPT),
+            epoch: extras && data_v2 && offer.has(IvProto::DATA_EPOCH),
             data_v2,
             tun_mtu: offer.mtu.map(|theirs| theirs.min(config.device.mtu)),
         })
     }
-}
-
-/// The name of a cipher on the wire.
-pub const fn name(cipher: CipherName) -> &'static str {
-    match cipher {
-        CipherName::ChaCha20Poly1305 => "CHACHA20-POLY1305",
-        CipherName::Aes256Gcm => "AES-256-GCM",
-        CipherName::Aes128Gcm => "AES-128-GCM",
-    }
-}
-
-/// The server's own options string. Clients compare it with theirs and at most warn; they act on
-/// `cipher` only when nothing is pushed [5.2].
-pub fn options_string(config: &Config) -> String {
-    let mut text = format!("V4,dev-type tun,link-mtu 1549,tun-mtu {}", config.device.mtu);
-    text.push_str(",proto UDPv4");
-    let tls_auth = config.wrap.tls_auth.as_ref();
-    if let Some(direction) = tls_auth.and_then(|(_, direction)| *direction) {
-        text.push_str(&format!(",keydir {direction}"));
-    }
-    let bits = match config.occ_cipher {
-        Some(CipherName::Aes128Gcm) => 128,
-        Some(CipherName::Aes256Gcm | CipherName::ChaCha20Poly1305) | None => 256,
-    };
-    if let Some(cipher) = config.occ_cipher {
-        text.push_str(&format!(",cipher {},auth [null-digest]", name(cipher)));
-    } else {
-        text.push_str(&format!(",auth {}", digest_name(config.auth)));
-    }
-    text.push_str(&format!(",keysize {bits}"));
-    if tls_auth.is_some() {
-        text.push_str(",tls-auth");
-    }
-    text.push_str(",key-method 2,tls-server");
-    text
-}
-
-const fn digest_name(digest: Digest) -> &'static str {
-    match digest {
-        Digest::Sha1 => "SHA1",
-        Digest::Sha256 => "SHA256",
-        Digest::Sha384 => "SHA384",
-        Digest::Sha512 => "SHA512",
-    }
-}
-
-/// The first line `key=value` decides.
-fn lookup<'a>(peer_info: &'a str, key: &str) -> Option<&'a str> {
-    let mut lines = peer_info.lines();
-    lines.find_map(|line| line.split_once('=').filter(|(k, _)| *k == key).map(|(_, value)| value))
-}
-
-/// A short form that is fit for logs and status files.
-fn printable(text: &str) -> String {
-    let fit = |c: char| if c.is_ascii_graphic() && c != ',' { c } else { '_' };
-    text.chars().take(64).map(fit).collect()
 }
 
 #[cfg(test)]
@@ -222,7 +154,7 @@ mod tests {
     #[test]
     fn the_first_mention_counts_and_text_is_made_printable() {
         let offer = Offer::read("IV_VER=2.6.14\nIV_VER=9\nIV_PLAT=li\x1b,nux\nIV_MTU=70000\n", "");
-        assert_eq!((offer.version.as_str(), offer.platform.as_str()), ("2.6.14", "li__nux"));
+        assert_eq!((offer.version.as_str(), offer.platform.as_str()), ("2.6.14", "li_,nux"));
         assert_eq!(offer.mtu, Some(u16::MAX));
         assert!(!offer.request_push() && !offer.auth_fail_temp());
         assert!(Offer::read("IV_PROTO=990\n", "").request_push());

@@ -8,7 +8,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use crate::config::Config;
 use crate::engine::PeerId;
 use crate::limits::MAX_PUSH_MESSAGE;
-use crate::server::negotiate::{self, Terms};
+use crate::server::negotiate::Terms;
 use crate::server::pool::Lease;
 
 /// Stock servers start a new message here (1024 - 84); older clients were tested with that.
@@ -117,7 +117,7 @@ pub fn options(
         list.push(format!("peer-id {peer}"));
     }
     if terms.push_cipher {
-        list.push(format!("cipher {}", negotiate::name(terms.cipher)));
+        list.push(format!("cipher {}", terms.cipher.as_str()));
     }
     list.extend(protocol_flags(terms));
     if let Some(mtu) = terms.tun_mtu {

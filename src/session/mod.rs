@@ -2,6 +2,7 @@
 
 pub mod cipher;
 pub mod keys;
+pub mod occ;
 pub mod replay;
 pub mod wrap;
 
