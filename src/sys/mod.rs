@@ -12,6 +12,14 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
+pub mod logger;
+pub mod netlink;
+pub mod privilege;
+pub mod signal;
+mod sockaddr;
+pub mod tun;
+pub mod tunnel;
+pub mod udp;
 
 use std::io;
 

@@ -1,0 +1,421 @@
+//! Interface addresses, MTU, link state and routes over rtnetlink, without external programs.
+//!
+//! The messages are encoded by `netlink-packet-core` and `-route`; this module owns the socket,
+//! checks every acknowledgement, and picks out of the answers the few attributes it needs (whole
+//! parsers would link code for every kind of tunnel and label there is). What to configure, and
+//! taking it back, is [`tunnel`](super::tunnel)'s business.
+
+use std::ffi::CString;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use ipnet::IpNet;
+use netlink_packet_core::{
+    DefaultNla, Emitable, ErrorBuffer, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL,
+    NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable,
+};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressMessageBuffer,
+};
+use netlink_packet_route::link::{LinkFlags, LinkHeader};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMessageBuffer, RouteProtocol,
+    RouteScope, RouteType,
+};
+
+use super::{check, check_len};
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+
+/// One answer datagram; the kernel fills at most 32 KiB of a larger buffer per dump step.
+const ANSWER_BUFFER: usize = 32 * 1024;
+
+/// A route to be added or removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Where it leads.
+    pub destination: IpNet,
+    /// The next router, or `None` for what is on the link.
+    pub gateway: Option<IpAddr>,
+    /// Interface index.
+    pub interface: u32,
+    /// Metric; 0 leaves it to the kernel.
+    pub metric: u32,
+}
+
+/// A request, in the few forms that sixgate sends.
+#[derive(Debug)]
+enum Request {
+    SetLink(LinkHeader, Vec<DefaultNla>),
+    NewAddress(AddressMessage),
+    DelAddress(AddressMessage),
+    GetAddress(AddressMessage),
+    NewRoute(RouteMessage),
+    DelRoute(RouteMessage),
+    GetRoute(RouteMessage),
+}
+
+impl NetlinkSerializable for Request {
+    fn message_type(&self) -> u16 {
+        match self {
+            Self::SetLink(..) => libc::RTM_SETLINK,
+            Self::NewAddress(_) => libc::RTM_NEWADDR,
+            Self::DelAddress(_) => libc::RTM_DELADDR,
+            Self::GetAddress(_) => libc::RTM_GETADDR,
+            Self::NewRoute(_) => libc::RTM_NEWROUTE,
+            Self::DelRoute(_) => libc::RTM_DELROUTE,
+            Self::GetRoute(_) => libc::RTM_GETROUTE,
+        }
+    }
+
+    fn buffer_len(&self) -> usize {
+        match self {
+            Self::SetLink(header, attributes) => {
+                header.buffer_len() + attributes.as_slice().buffer_len()
+            }
+            Self::NewAddress(m) | Self::DelAddress(m) | Self::GetAddress(m) => m.buffer_len(),
+            Self::NewRoute(m) | Self::DelRoute(m) | Self::GetRoute(m) => m.buffer_len(),
+        }
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        match self {
+            Self::SetLink(header, attributes) => {
+                header.emit(buffer);
+                // The buffer is `buffer_len` long, so there is room for both.
+                if let Some(rest) = buffer.get_mut(header.buffer_len()..) {
+                    attributes.as_slice().emit(rest);
+                }
+            }
+            Self::NewAddress(m) | Self::DelAddress(m) | Self::GetAddress(m) => m.emit(buffer),
+            Self::NewRoute(m) | Self::DelRoute(m) | Self::GetRoute(m) => m.emit(buffer),
+        }
+    }
+}
+
+/// A connection to the kernel's routing subsystem.
+#[derive(Debug)]
+pub struct Netlink {
+    fd: OwnedFd,
+    sequence: u32,
+}
+
+impl Netlink {
+    /// Opens the socket; needs no privilege until something is to be changed.
+    pub fn open() -> io::Result<Self> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+        // SAFETY: no pointers are passed.
+        let raw = check(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) })?;
+        // SAFETY: the descriptor is new and nobody else's.
+        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+        // The kernel answers at once; the limit keeps a lost answer from stopping the process.
+        let limit = libc::timeval { tv_sec: 5, tv_usec: 0 };
+        // SAFETY: `limit` is a timeval of the length given.
+        check(unsafe {
+            libc::setsockopt(
+                raw,
+                libc::SOL_SOCKET,
+                libc::SO_RCVTIMEO,
+                (&raw const limit).cast(),
+                size_of::<libc::timeval>() as libc::socklen_t,
+            )
+        })?;
+        Ok(Self { fd, sequence: 0 })
+    }
+
+    /// Sets the MTU in bytes and brings the interface up.
+    pub fn bring_up(&mut self, interface: u32, mtu: u16) -> io::Result<()> {
+        let mut header = LinkHeader::default();
+        header.index = interface;
+        header.flags = LinkFlags::Up;
+        header.change_mask = LinkFlags::Up;
+        let mtu = DefaultNla::new(libc::IFLA_MTU, u32::from(mtu).to_ne_bytes().to_vec());
+        self.execute(Request::SetLink(header, vec![mtu]), 0)
+    }
+
+    /// Gives the interface an address; `peer` is the other end of a point-to-point link.
+    pub fn add_address(
+        &mut self,
+        interface: u32,
+        net: IpNet,
+        peer: Option<IpAddr>,
+    ) -> io::Result<()> {
+        let message = Request::NewAddress(address_message(interface, net, peer));
+        self.execute(message, NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Takes an address from the interface.
+    pub fn remove_address(
+        &mut self,
+        interface: u32,
+        net: IpNet,
+        peer: Option<IpAddr>,
+    ) -> io::Result<()> {
+        self.execute(Request::DelAddress(address_message(interface, net, peer)), 0)
+    }
+
+    /// Adds a route; `AlreadyExists` when there is one with the same destination and metric.
+    pub fn add_route(&mut self, route: &Route) -> io::Result<()> {
+        self.execute(Request::NewRoute(route_message(route)), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Removes a route.
+    pub fn remove_route(&mut self, route: &Route) -> io::Result<()> {
+        self.execute(Request::DelRoute(route_message(route)), 0)
+    }
+
+    /// How the kernel would reach `destination` now, as a host route of its own.
+    pub fn route_to(&mut self, destination: IpAddr) -> io::Result<Route> {
+        let host = IpNet::from(destination);
+        let query = route_query(host);
+        let mut found = None;
+        self.exchange(Request::GetRoute(query), 0, |kind, payload| {
+            if kind == libc::RTM_NEWROUTE {
+                found = read_route(payload, host);
+            }
+        })?;
+        found.ok_or_else(|| io::Error::from_raw_os_error(libc::ENETUNREACH))
+    }
+
+    /// The networks of all interface addresses: what an address pool must not collide with.
+    pub fn local_networks(&mut self) -> io::Result<Vec<IpNet>> {
+        let mut networks = Vec::new();
+        self.exchange(
+            Request::GetAddress(AddressMessage::default()),
+            NLM_F_DUMP,
+            |kind, payload| {
+                if kind == libc::RTM_NEWADDR {
+                    networks.extend(read_address(payload).map(|net| net.trunc()));
+                }
+            },
+        )?;
+        Ok(networks)
+    }
+
+    /// Sends a request that has no answer but the acknowledgement.
+    fn execute(&mut self, request: Request, flags: u16) -> io::Result<()> {
+        self.exchange(request, flags | NLM_F_ACK, |_, _| {})
+    }
+
+    /// Sends a request and hands every answer to `each` until the kernel says that it is done.
+    fn exchange(
+        &mut self,
+        request: Request,
+        flags: u16,
+        mut each: impl FnMut(u16, &[u8]),
+    ) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let single = flags & (NLM_F_DUMP | NLM_F_ACK) == 0;
+        let mut header = NetlinkHeader::default();
+        header.flags = flags | NLM_F_REQUEST;
+        header.sequence_number = self.sequence;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        // SAFETY: `bytes` is readable for its whole length.
+        check_len(unsafe {
+            libc::send(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0)
+        })?;
+        let mut buffer = vec![0; ANSWER_BUFFER];
+        loop {
+            let len = self.receive(&mut buffer)?;
+            if read_answers(
+                buffer.get(..len).unwrap_or_default(),
+                self.sequence,
+                single,
+                &mut each,
+            )? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            // SAFETY: `buffer` is writable for its whole length.
+            let result = check_len(unsafe {
+                libc::recv(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0)
+            });
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+/// Goes through one datagram of answers; true when the exchange is complete.
+fn read_answers(
+    mut bytes: &[u8],
+    sequence: u32,
+    single: bool,
+    each: &mut impl FnMut(u16, &[u8]),
+) -> io::Result<bool> {
+    while let Ok(message) = NetlinkBuffer::new_checked(bytes) {
+        let (kind, payload) = (message.message_type(), message.payload());
+        if message.sequence_number() == sequence {
+            match kind {
+                NLMSG_DONE => return Ok(true),
+                NLMSG_ERROR => {
+                    let error = ErrorBuffer::new_checked(&payload)
+                        .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+                    return match error.code() {
+                        Some(code) => Err(io::Error::from_raw_os_error(code.get().wrapping_neg())),
+                        None => Ok(true),
+                    };
+                }
+                kind => each(kind, payload),
+            }
+            if single {
+                return Ok(true);
+            }
+        }
+        // Messages are aligned to four bytes; the last one's padding may be missing.
+        let step = (message.length() as usize).next_multiple_of(4);
+        bytes = bytes.get(step..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn address_message(interface: u32, net: IpNet, peer: Option<IpAddr>) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(net.addr());
+    message.header.prefix_len = net.prefix_len();
+    message.header.index = interface;
+    if net.addr().is_ipv6() {
+        // Nobody else is on the link: no need to ask, and the address works at once.
+        message.header.flags = AddressHeaderFlags::Nodad;
+    }
+    message.attributes.push(AddressAttribute::Local(net.addr()));
+    message.attributes.push(AddressAttribute::Address(peer.unwrap_or(net.addr())));
+    message
+}
+
+fn route_message(route: &Route) -> RouteMessage {
+    let mut message = route_query(route.destination.trunc());
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.kind = RouteType::Unicast;
+    // IPv6 knows no scopes and ignores it.
+    message.header.scope = match route.gateway {
+        Some(_) => RouteScope::Universe,
+        None => RouteScope::Link,
+    };
+    message.attributes.push(RouteAttribute::Oif(route.interface));
+    message.attributes.extend(route.gateway.map(|a| RouteAttribute::Gateway(a.into())));
+    if route.metric != 0 {
+        message.attributes.push(RouteAttribute::Priority(route.metric));
+    }
+    message
+}
+
+fn route_query(destination: IpNet) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(destination.addr());
+    message.header.destination_prefix_length = destination.prefix_len();
+    message.attributes.push(RouteAttribute::Destination(RouteAddress::from(destination.addr())));
+    message
+}
+
+/// The address and prefix length of an RTM_NEWADDR.
+fn read_address(payload: &[u8]) -> Option<IpNet> {
+    let message = AddressMessageBuffer::new_checked(payload).ok()?;
+    let (mut local, mut address) = (None, None);
+    for attribute in message.attributes().flatten() {
+        match attribute.kind() {
+            libc::IFA_LOCAL => local = read_ip(attribute.value()),
+            libc::IFA_ADDRESS => address = read_ip(attribute.value()),
+            _ => {}
+        }
+    }
+    // With a peer, IFA_ADDRESS is the peer's, whose network it is that the prefix describes.
+    IpNet::new(address.or(local)?, message.prefix_len()).ok()
+}
+
+/// Next router and interface of an RTM_NEWROUTE that answers a query for one destination.
+fn read_route(payload: &[u8], destination: IpNet) -> Option<Route> {
+    let message = RouteMessageBuffer::new_checked(payload).ok()?;
+    let (mut gateway, mut interface) = (None, None);
+    for attribute in message.attributes().flatten() {
+        match attribute.kind() {
+            libc::RTA_GATEWAY => gateway = read_ip(attribute.value()),
+            libc::RTA_OIF => {
+                interface = attribute.value().first_chunk().map(|b| u32::from_ne_bytes(*b));
+            }
+            _ => {}
+        }
+    }
+    Some(Route { destination, gateway, interface: interface?, metric: 0 })
+}
+
+fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => bytes.first_chunk::<4>().map(|b| Ipv4Addr::from(*b).into()),
+        16 => bytes.first_chunk::<16>().map(|b| Ipv6Addr::from(*b).into()),
+        _ => None,
+    }
+}
+
+/// The index of a named interface.
+pub fn interface_index(name: &str) -> io::Result<u32> {
+    let name = CString::new(name).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: `name` is a NUL-terminated string that outlives the call.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_names_the_loopback_networks() {
+        let networks = Netlink::open().unwrap().local_networks().unwrap();
+        assert!(networks.contains(&"127.0.0.0/8".parse().unwrap()), "{networks:?}");
+    }
+
+    #[test]
+    fn loopback_is_reached_over_loopback() {
+        let mut netlink = Netlink::open().unwrap();
+        let route = netlink.route_to("127.0.0.1".parse().unwrap()).unwrap();
+        assert_eq!(route.interface, interface_index("lo").unwrap());
+        assert_eq!(route.gateway, None);
+    }
+
+    #[test]
+    fn errors_come_back_with_their_code() {
+        let nowhere = Route {
+            destination: "192.0.2.0/24".parse().unwrap(),
+            gateway: None,
+            interface: u32::MAX >> 1,
+            metric: 0,
+        };
+        assert!(Netlink::open().unwrap().add_route(&nowhere).is_err());
+        let error = interface_index("no-such-interface").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
+    }
+
+    #[test]
+    fn truncated_answers_are_skipped() {
+        let mut answer = vec![0_u8; 36];
+        answer[0] = 36;
+        for len in 0..answer.len() {
+            assert!(!read_answers(&answer[..len], 1, false, &mut |_, _| {}).unwrap());
+            assert!(read_address(&answer[..len]).is_none_or(|net| net.prefix_len() <= 128));
+        }
+    }
+}
