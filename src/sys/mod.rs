@@ -12,11 +12,17 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
+pub mod ctl_socket;
+pub mod event_loop;
 pub mod logger;
 pub mod netlink;
+mod poll;
 pub mod privilege;
+pub mod process;
+pub mod resolve;
 pub mod signal;
 mod sockaddr;
+pub mod status;
 pub mod tun;
 pub mod tunnel;
 pub mod udp;

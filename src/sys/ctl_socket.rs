@@ -1,0 +1,299 @@
+//! The control socket: how `sixgate status` and `sixgate client revoke` talk to a running process.
+//!
+//! A Unix socket in the state folder that only its owner may open. One line asks, text answers,
+//! then the connection ends:
+//!
+//! ```text
+//! status                 clients, counters
+//! kill NAME              end the connections of that common name
+//! revoke HEX [HEX ...]   these certificate serial numbers are void from now on
+//! pid | version
+//! ```
+//!
+//! Every size and the number of connections are bounded, and a connection that dawdles is closed:
+//! whoever may open the socket can still make mistakes. Doing what is asked is the event loop's.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::limits::MAX_NAME;
+use crate::time::Instant;
+
+/// Name of the socket within the state folder.
+const FILE_NAME: &str = "control";
+/// Connections served at once; more wait in the kernel.
+pub const MAX_CONNECTIONS: usize = 4;
+/// Longest request: `revoke` with about 100 serial numbers.
+const MAX_REQUEST: usize = 4096;
+/// How long a connection may take for its question and for reading the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Clients and counters.
+    Status,
+    /// End the connections of a common name.
+    Kill(String),
+    /// Certificates that are void from now on, by serial number.
+    Revoke(Vec<Vec<u8>>),
+    /// The process id.
+    Pid,
+    /// The program's version.
+    Version,
+}
+
+impl Request {
+    /// Reads one line; the error is text for the asker.
+    pub fn parse(line: &str) -> Result<Self, &'static str> {
+        let (word, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+        let rest = rest.trim();
+        match (word, rest) {
+            ("status", "") => Ok(Self::Status),
+            ("pid", "") => Ok(Self::Pid),
+            ("version", "") => Ok(Self::Version),
+            ("kill", name) if !name.is_empty() && name.len() <= MAX_NAME => {
+                Ok(Self::Kill(name.to_owned()))
+            }
+            ("revoke", serials) if !serials.is_empty() => serials
+                .split_whitespace()
+                .map(parse_hex)
+                .collect::<Option<_>>()
+                .map(Self::Revoke)
+                .ok_or("a serial number is not hexadecimal"),
+            ("status" | "pid" | "version" | "kill" | "revoke", _) => Err("wrong arguments"),
+            _ => Err("unknown request"),
+        }
+    }
+}
+
+/// A serial number, big-endian without leading zeros as everywhere.
+fn parse_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> =
+        text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect::<Option<_>>()?;
+    let mut bytes = Vec::with_capacity(digits.len().div_ceil(2));
+    for pair in digits.rchunks(2) {
+        bytes.push(pair.iter().fold(0, |byte, digit| byte << 4 | digit));
+    }
+    while bytes.pop_if(|byte| *byte == 0).is_some() {}
+    bytes.reverse();
+    (!bytes.is_empty() && bytes.len() <= 20).then_some(bytes)
+}
+
+#[derive(Debug)]
+struct Connection {
+    stream: UnixStream,
+    question: Vec<u8>,
+    /// The answer and how much of it is sent, once the question is complete.
+    answer: Option<(Vec<u8>, usize)>,
+    deadline: Instant,
+}
+
+/// The listening side.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    connections: Vec<Connection>,
+}
+
+impl ControlSocket {
+    /// Opens the socket in `folder`; an error when another process serves that folder.
+    pub fn bind(folder: &Path) -> Result<Self, String> {
+        let path = folder.join(FILE_NAME);
+        let explain = |error: io::Error| format!("control socket {}: {error}", path.display());
+        match UnixStream::connect(&path) {
+            Ok(_) => {
+                return Err(format!("sixgate is already running with {}", folder.display()));
+            }
+            // Left behind by a process that was killed.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(&path).map_err(explain)?;
+            }
+            Err(_) => {}
+        }
+        let listener = UnixListener::bind(&path).map_err(explain)?;
+        // Until here the umask decides; the state folder itself is closed to others.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(explain)?;
+        listener.set_nonblocking(true).map_err(explain)?;
+        Ok(Self { listener, path, connections: Vec::with_capacity(MAX_CONNECTIONS) })
+    }
+
+    /// Descriptors to wait for, and whether for writing.
+    pub fn interests(&self) -> impl Iterator<Item = (RawFd, bool)> + '_ {
+        let listener =
+            (self.connections.len() < MAX_CONNECTIONS).then(|| (self.listener.as_raw_fd(), false));
+        let connections =
+            self.connections.iter().map(|c| (c.stream.as_raw_fd(), c.answer.is_some()));
+        listener.into_iter().chain(connections)
+    }
+
+    /// When the next connection runs out of time.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.connections.iter().map(|c| c.deadline).min()
+    }
+
+    /// Does everything that can be done without waiting; `answer` answers complete questions.
+    pub fn serve(&mut self, now: Instant, mut answer: impl FnMut(Request) -> String) {
+        while self.connections.len() < MAX_CONNECTIONS {
+            let Ok((stream, _)) = self.listener.accept() else { break };
+            if stream.set_nonblocking(true).is_ok() {
+                let deadline = now + PATIENCE;
+                let question = Vec::new();
+                self.connections.push(Connection { stream, question, answer: None, deadline });
+            }
+        }
+        self.connections.retain_mut(|connection| {
+            let open = connection.advance(&mut answer).unwrap_or(false);
+            open && now < connection.deadline
+        });
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        // As another user it may be impossible; the next start removes it.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Connection {
+    /// Reads or writes as far as possible; false when all is said.
+    fn advance(&mut self, answer: &mut impl FnMut(Request) -> String) -> io::Result<bool> {
+        if self.answer.is_none() && !self.read_question()? {
+            return Ok(true);
+        }
+        let (text, sent) = self.answer.get_or_insert_with(|| {
+            let line = String::from_utf8_lossy(&self.question);
+            let text = match Request::parse(&line) {
+                Ok(request) => answer(request),
+                Err(reason) => format!("error: {reason}\n"),
+            };
+            (text.into_bytes(), 0)
+        });
+        while let Some(rest) = text.get(*sent..).filter(|rest| !rest.is_empty()) {
+            match self.stream.write(rest) {
+                Ok(0) => return Ok(false),
+                Ok(n) => *sent += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// True once a whole line is there.
+    fn read_question(&mut self) -> io::Result<bool> {
+        let mut chunk = [0; 512];
+        loop {
+            match self.stream.read(&mut chunk) {
+                // The end of the stream completes the line, too.
+                Ok(0) => return Ok(true),
+                Ok(n) => self.question.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            if let Some(end) = self.question.iter().position(|byte| *byte == b'\n') {
+                self.question.truncate(end);
+                return Ok(true);
+            }
+            if self.question.len() > MAX_REQUEST {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+        }
+    }
+}
+
+/// Why no answer came.
+#[derive(Debug)]
+pub enum AskError {
+    /// Nobody serves that folder.
+    NotRunning,
+    /// Somebody does, but talking to them failed.
+    Io(io::Error),
+}
+
+/// Asks the process that serves `folder`, and waits for the answer.
+pub fn ask(folder: &Path, request: &str) -> Result<String, AskError> {
+    let mut stream =
+        UnixStream::connect(folder.join(FILE_NAME)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning,
+            _ => AskError::Io(error),
+        })?;
+    let mut answer = String::new();
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| writeln!(stream, "{request}"))
+        .and_then(|()| stream.read_to_string(&mut answer))
+        .map_err(AskError::Io)?;
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_strictly() {
+        assert_eq!(Request::parse("status\r"), Ok(Request::Status));
+        assert_eq!(Request::parse("kill a phone"), Ok(Request::Kill("a phone".into())));
+        assert_eq!(
+            Request::parse("revoke 00ff 1a2B3"),
+            Ok(Request::Revoke(vec![vec![0xff], vec![1, 0xa2, 0xb3]]))
+        );
+        let long = format!("kill {}", "x".repeat(65));
+        for bad in ["", "status now", "kill", &long, "revoke", "revoke 0", "revoke xyz", "quit"] {
+            assert!(Request::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(Request::parse(&format!("revoke {}", "1".repeat(41))).is_err());
+    }
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("sixgate-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_question_is_answered_and_the_socket_is_private() {
+        let folder = folder("ctl");
+        let mut socket = ControlSocket::bind(&folder).unwrap();
+        let mode = fs::metadata(folder.join(FILE_NAME)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(ControlSocket::bind(&folder).unwrap_err().contains("already running"));
+        let asker = std::thread::spawn({
+            let folder = folder.clone();
+            move || ask(&folder, "kill laptop").unwrap()
+        });
+        while !asker.is_finished() {
+            socket.serve(Instant::ZERO, |request| format!("{request:?}\n"));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(asker.join().unwrap(), "Kill(\"laptop\")\n");
+        drop(socket);
+        assert!(matches!(ask(&folder, "pid"), Err(AskError::NotRunning)));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn dawdlers_and_babblers_are_cut_off() {
+        let folder = folder("slow");
+        let mut socket = ControlSocket::bind(&folder).unwrap();
+        let silent = UnixStream::connect(folder.join(FILE_NAME)).unwrap();
+        let mut babbler = UnixStream::connect(folder.join(FILE_NAME)).unwrap();
+        babbler.write_all(&[b'x'; MAX_REQUEST + 600]).unwrap();
+        socket.serve(Instant::ZERO, |_| String::new());
+        assert_eq!(socket.connections.len(), 1, "the babbler is gone");
+        assert_eq!(socket.deadline(), Some(Instant::ZERO + PATIENCE));
+        socket.serve(Instant::ZERO + PATIENCE, |_| String::new());
+        assert_eq!(socket.interests().count(), 1, "only the listener is left");
+        drop(silent);
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

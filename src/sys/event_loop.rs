@@ -1,0 +1,430 @@
+//! The loop that drives an engine: poll(2) over TUN, UDP, signals, control socket and look-ups.
+//!
+//! Each turn reads the clock once and goes through the same steps in the same order, each bounded:
+//!
+//! 1. signals, control socket, look-ups: rare and cheap, and a busy tunnel must not delay the end;
+//! 2. timers: retransmissions and pings are late already when they are due;
+//! 3. the datagram that found the socket full last time: it is the oldest;
+//! 4. datagrams: the network loses what it cannot hand over, so it is emptied first;
+//! 5. packets from the TUN device: its queue pushes back on the host's own senders;
+//! 6. what is left of the above in the engine's queues.
+//!
+//! All packet memory is taken before the first turn. What commands mean beyond the loop (may this
+//! client in? is a certificate to be renewed?) is the [`Upkeep`]'s business.
+
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::ctl_socket::{ControlSocket, MAX_CONNECTIONS, Request};
+use super::poll::PollSet;
+use super::resolve::Resolver;
+use super::signal::{Signal, Signals};
+use super::status::{self, ShellCounters};
+use super::tun::{TunDevice, TunFailure};
+use super::tunnel::TunnelConfig;
+use super::udp::UdpSocket;
+use crate::buf::{PacketBuf, PacketMut};
+use crate::engine::{AdmitRequest, Command, Endpoint, Engine, ExitReason, Reply, Verdict};
+use crate::limits::PACKET_BUF;
+use crate::time::{Instant, Now};
+
+/// Packets taken from one side before the other gets its turn.
+const BATCH: usize = 64;
+/// Control packets sent in one go.
+const TRANSMIT_BATCH: usize = 256;
+/// How long the engine may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// Shortest wait while a timer that was just served still claims to be due.
+const BREATH: Duration = Duration::from_millis(1);
+/// UDP, TUN, signals, look-ups, the control socket and its connections.
+const DESCRIPTORS: usize = 5 + MAX_CONNECTIONS;
+
+/// What has to be decided or done beside the traffic, different for each role.
+pub trait Upkeep<E> {
+    /// May this client in? `Err` is told to it. `engine` is there for what was found on the way.
+    fn admit(&mut self, engine: &mut E, now: Now, request: &AdmitRequest) -> Result<(), String>;
+    /// Certificates with these serial numbers are void from now on.
+    fn revoke(&mut self, serials: &[Vec<u8>]);
+    /// Does what is due, and says when to be called again.
+    fn tend(&mut self, engine: &mut E, now: Now) -> Instant;
+}
+
+/// Everything open, ready to run.
+pub struct EventLoop<E, U> {
+    /// The server or client.
+    pub engine: E,
+    /// Its decisions and chores.
+    pub upkeep: U,
+    /// Towards the peers.
+    pub udp: UdpSocket,
+    /// Towards the host.
+    pub tun: TunDevice,
+    /// The interface's addresses and routes.
+    pub tunnel: TunnelConfig,
+    /// Pending signals.
+    pub signals: Signals,
+    /// Towards other `sixgate` commands.
+    pub control: Option<ControlSocket>,
+    /// Name look-ups.
+    pub resolver: Resolver,
+}
+
+impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
+    /// Runs until the engine ends; an error is one line for the user.
+    pub fn run(self) -> Result<(), String> {
+        let mut turns = Turns {
+            shell: self,
+            clock: Clock::new(),
+            inbound: Some(PacketBuf::new()),
+            outbound: Some(PacketBuf::new()),
+            blocked: None,
+            blocked_bytes: Vec::with_capacity(PACKET_BUF),
+            counters: ShellCounters::default(),
+            upkeep_due: Instant::ZERO,
+            leave_at: None,
+            unfinished: false,
+            end: None,
+        };
+        let mut descriptors = PollSet::new();
+        // Commands that the engine had from the start, such as the first look-up.
+        turns.drain(turns.clock.now());
+        loop {
+            if let Some(end) = turns.end.take() {
+                return end;
+            }
+            turns.wait(&mut descriptors);
+            turns.turn(&descriptors);
+        }
+    }
+}
+
+/// The state of a running loop.
+struct Turns<E, U> {
+    shell: EventLoop<E, U>,
+    clock: Clock,
+    /// The packet being handled; absent while it is.
+    inbound: Option<PacketBuf>,
+    /// The control packet or copy being made; absent while it is.
+    outbound: Option<PacketBuf>,
+    /// Where `blocked_bytes` go once the socket takes them; the TUN device waits until then.
+    blocked: Option<Endpoint>,
+    blocked_bytes: Vec<u8>,
+    counters: ShellCounters,
+    upkeep_due: Instant,
+    /// When to end without the engine's consent.
+    leave_at: Option<Instant>,
+    /// A bounded step stopped before its end: do not sleep.
+    unfinished: bool,
+    /// Set once the loop is to be left.
+    end: Option<Result<(), String>>,
+}
+
+impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
+    fn wait(&mut self, descriptors: &mut PollSet<DESCRIPTORS>) {
+        let shell = &self.shell;
+        descriptors.clear();
+        descriptors.add(shell.udp.as_raw_fd(), true, self.blocked.is_some());
+        descriptors.add(shell.signals.as_raw_fd(), true, false);
+        descriptors.add(shell.resolver.as_raw_fd(), true, false);
+        // A full UDP socket makes the host's packets wait where the host can see it.
+        if self.blocked.is_none() {
+            descriptors.add(shell.tun.as_raw_fd(), true, false);
+        }
+        for (fd, write) in shell.control.iter().flat_map(ControlSocket::interests) {
+            descriptors.add(fd, !write, write);
+        }
+        let now = self.clock.now().mono;
+        let due = [
+            shell.engine.poll_timeout(),
+            shell.control.as_ref().and_then(ControlSocket::deadline),
+            self.leave_at,
+            Some(self.upkeep_due),
+        ];
+        let timeout = match due.into_iter().flatten().min() {
+            _ if self.unfinished => Some(Duration::ZERO),
+            // Timers were served less than a turn ago. Should one of them be due for good, this
+            // keeps the mistake from taking the whole processor.
+            Some(due) => Some(due.since(now).max(BREATH)),
+            None => None,
+        };
+        self.unfinished = false;
+        descriptors.wait(timeout);
+    }
+
+    fn turn(&mut self, ready: &PollSet<DESCRIPTORS>) {
+        let now = self.clock.now();
+        if ready.is_ready(self.shell.signals.as_raw_fd()) {
+            self.handle_signals(now);
+        }
+        self.handle_control(now, ready);
+        if ready.is_ready(self.shell.resolver.as_raw_fd())
+            && let Some(addresses) = self.shell.resolver.poll()
+        {
+            self.shell.engine.handle_reply(now, Reply::Resolved(addresses));
+            self.drain(now);
+        }
+        self.handle_timers(now);
+        self.send_blocked();
+        if ready.is_ready(self.shell.udp.as_raw_fd()) {
+            self.handle_udp(now);
+        }
+        if self.blocked.is_none() && ready.is_ready(self.shell.tun.as_raw_fd()) {
+            self.handle_tun(now);
+        }
+        self.drain(now);
+    }
+
+    fn handle_signals(&mut self, now: Now) {
+        while let Some(signal) = self.shell.signals.next() {
+            match signal {
+                Signal::Shutdown if self.leave_at.is_some() => {
+                    log::info!("ending at once");
+                    self.end = Some(Ok(()));
+                }
+                Signal::Shutdown => {
+                    log::info!("ending");
+                    self.leave_at = Some(now.mono + GOODBYE);
+                    self.shell.engine.handle_reply(now, Reply::Shutdown);
+                }
+                Signal::Restart => {
+                    log::info!("dropping all connections and starting afresh");
+                    self.shell.engine.handle_reply(now, Reply::Restart);
+                }
+                Signal::Status => {
+                    let engine = &self.shell.engine;
+                    let text = status::render(&engine.clients(), engine.drops(), self.counters);
+                    text.lines().for_each(|line| log::info!("{line}"));
+                }
+            }
+        }
+        self.drain(now);
+    }
+
+    fn handle_control(&mut self, now: Now, ready: &PollSet<DESCRIPTORS>) {
+        let Some(mut control) = self.shell.control.take() else { return };
+        let overdue = control.deadline().is_some_and(|due| due <= now.mono);
+        if overdue || control.interests().any(|(fd, _)| ready.is_ready(fd)) {
+            control.serve(now.mono, |request| self.answer(now, request));
+        }
+        self.shell.control = Some(control);
+    }
+
+    fn answer(&mut self, now: Now, request: Request) -> String {
+        let engine = &mut self.shell.engine;
+        match request {
+            Request::Status => status::render(&engine.clients(), engine.drops(), self.counters),
+            Request::Pid => format!("{}\n", std::process::id()),
+            Request::Version => format!("{}\n", env!("CARGO_PKG_VERSION")),
+            Request::Kill(name) => {
+                let count = engine.clients().iter().filter(|c| c.common_name == name).count();
+                engine.handle_reply(now, Reply::Kick(name));
+                self.drain(now);
+                format!("ok {count}\n")
+            }
+            Request::Revoke(serials) => {
+                let before = engine.clients().len();
+                self.shell.upkeep.revoke(&serials);
+                engine.handle_reply(now, Reply::Revoked(serials));
+                let after = engine.clients().len();
+                self.drain(now);
+                format!("ok {}\n", before.saturating_sub(after))
+            }
+        }
+    }
+
+    fn handle_timers(&mut self, now: Now) {
+        if self.upkeep_due <= now.mono {
+            self.upkeep_due = self.shell.upkeep.tend(&mut self.shell.engine, now);
+        }
+        if self.shell.engine.poll_timeout().is_some_and(|due| due <= now.mono) {
+            self.shell.engine.handle_timeout(now);
+        }
+        self.drain(now);
+        if self.leave_at.is_some_and(|due| due <= now.mono) {
+            self.end.get_or_insert(Ok(()));
+        }
+    }
+
+    fn send_blocked(&mut self) {
+        let Some(to) = self.blocked.take() else { return };
+        let sent = self.shell.udp.send(to, &self.blocked_bytes);
+        if sent.is_err_and(|error| self.is_full(&error)) {
+            self.blocked = Some(to);
+        }
+    }
+
+    /// Whether a datagram is worth another try; everything else is counted and forgotten.
+    fn is_full(&mut self, error: &std::io::Error) -> bool {
+        let full = error.kind() == std::io::ErrorKind::WouldBlock;
+        if !full {
+            // Unreachable peers, firewalls (EPERM), datagrams beyond the path (EMSGSIZE), no
+            // memory (ENOBUFS): the network would have lost them, too.
+            self.counters.unsent += 1;
+            log::trace!("datagram not sent: {error}");
+        }
+        full
+    }
+
+    fn handle_udp(&mut self, now: Now) {
+        let Some(mut memory) = self.inbound.take() else { return };
+        for _ in 0..BATCH {
+            let mut packet = memory.packet();
+            let room = packet.tailroom();
+            let Ok(space) = packet.push_back(room) else { break };
+            match self.shell.udp.receive(space) {
+                Ok(got) if got.truncated => self.counters.oversized += 1,
+                Ok(got) => {
+                    packet.truncate(got.len);
+                    let verdict = self.shell.engine.handle_udp(now, got.from, &mut packet);
+                    // Another client's packet is not held back for: it would hold up the rest.
+                    if self.carry_out(now, verdict, &packet).is_some() {
+                        self.counters.unsent += 1;
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                // An ICMP error for an earlier datagram; reading it has cleared it.
+                Err(error) => log::trace!("UDP socket: {error}"),
+            }
+        }
+        self.inbound = Some(memory);
+    }
+
+    fn handle_tun(&mut self, now: Now) {
+        let Some(mut memory) = self.inbound.take() else { return };
+        for _ in 0..BATCH {
+            let mut packet = memory.packet();
+            let room = packet.tailroom().min(crate::limits::MAX_MTU);
+            let Ok(space) = packet.push_back(room) else { break };
+            match self.shell.tun.read(space) {
+                Ok(len) => {
+                    packet.truncate(len);
+                    let verdict = self.shell.engine.handle_tun(now, &mut packet);
+                    if let Some(to) = self.carry_out(now, verdict, &packet) {
+                        self.blocked = Some(to);
+                        self.blocked_bytes.clear();
+                        self.blocked_bytes.extend_from_slice(packet.as_slice());
+                        break;
+                    }
+                }
+                Err(TunFailure::Empty | TunFailure::Refused) => break,
+                Err(TunFailure::Gone) => {
+                    self.tun_gone();
+                    break;
+                }
+            }
+        }
+        self.inbound = Some(memory);
+    }
+
+    fn tun_gone(&mut self) {
+        let name = self.shell.tun.name();
+        self.end
+            .get_or_insert(Err(format!("the TUN device {name} was removed by another program")));
+    }
+
+    /// Sends a packet where the engine wants it; returns the endpoint when the socket is full.
+    fn carry_out(
+        &mut self,
+        now: Now,
+        verdict: Verdict,
+        packet: &PacketMut<'_>,
+    ) -> Option<Endpoint> {
+        match verdict {
+            Verdict::Drop(_) => {}
+            // Something may wait to be answered; in the other cases the end of the batch does.
+            Verdict::Consumed => self.drain_transmit(now),
+            Verdict::ToTun => self.deliver(packet.as_slice()),
+            Verdict::ToUdp(to) => {
+                let sent = self.shell.udp.send(to, packet.as_slice());
+                return sent.is_err_and(|error| self.is_full(&error)).then_some(to);
+            }
+            Verdict::Broadcast { to_tun } => {
+                self.broadcast(now, packet.as_slice());
+                if to_tun {
+                    self.deliver(packet.as_slice());
+                }
+            }
+        }
+        None
+    }
+
+    fn broadcast(&mut self, now: Now, packet: &[u8]) {
+        let Some(mut memory) = self.outbound.take() else { return };
+        loop {
+            let mut copy = memory.packet();
+            let Some(to) = self.shell.engine.poll_broadcast(now, packet, &mut copy) else { break };
+            self.send(to, copy.as_slice());
+        }
+        self.outbound = Some(memory);
+    }
+
+    fn deliver(&mut self, packet: &[u8]) {
+        match self.shell.tun.write(packet) {
+            Ok(()) => {}
+            Err(TunFailure::Empty | TunFailure::Refused) => self.counters.undelivered += 1,
+            Err(TunFailure::Gone) => self.tun_gone(),
+        }
+    }
+
+    /// Sends what is sent again when it is lost, or what nobody misses.
+    fn send(&mut self, to: Endpoint, datagram: &[u8]) {
+        if let Err(error) = self.shell.udp.send(to, datagram)
+            && self.is_full(&error)
+        {
+            self.counters.unsent += 1;
+        }
+    }
+
+    fn drain(&mut self, now: Now) {
+        self.drain_transmit(now);
+        while let Some(command) = self.shell.engine.poll_command() {
+            self.execute(now, command);
+            // The engine may have an answer to send before its next command makes sense.
+            self.drain_transmit(now);
+        }
+    }
+
+    fn drain_transmit(&mut self, now: Now) {
+        let Some(mut memory) = self.outbound.take() else { return };
+        // Assumed until the engine has nothing more to say.
+        let mut unfinished = true;
+        for _ in 0..TRANSMIT_BATCH {
+            let mut packet = memory.packet();
+            let Some(to) = self.shell.engine.poll_transmit(now, &mut packet) else {
+                unfinished = false;
+                break;
+            };
+            self.send(to, packet.as_slice());
+        }
+        self.outbound = Some(memory);
+        self.unfinished |= unfinished;
+    }
+
+    fn execute(&mut self, now: Now, command: Command) {
+        let shell = &mut self.shell;
+        match command {
+            Command::Admit(request) => {
+                let verdict = shell.upkeep.admit(&mut shell.engine, now, &request);
+                let ticket = request.ticket;
+                shell.engine.handle_reply(now, Reply::Admit { ticket, verdict });
+            }
+            Command::ClientUp(client) => log::info!("client up: {}", status::describe(&client)),
+            Command::ClientDown(client) => {
+                log::info!("client down: {}", status::describe(&client));
+            }
+            Command::Resolve { host, port, family } => shell.resolver.start(host, port, family),
+            Command::Configure(settings) => {
+                let result = shell.tunnel.apply(&settings);
+                shell.engine.handle_reply(now, Reply::Configured(result));
+            }
+            Command::Deconfigure => shell.tunnel.revert(),
+            Command::Exit(reason) => {
+                self.end.get_or_insert(match reason {
+                    ExitReason::Requested => Ok(()),
+                    ExitReason::Fatal(text) => Err(text),
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The status as text, for `sixgate status` and the log.
+//!
+//! One fact per line, the kind first; the values of a client in a fixed order.
+
+use std::fmt::Write as _;
+
+use crate::engine::{ClientInfo, DropCounters, DropReason};
+
+/// What the shell itself could not deliver.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ShellCounters {
+    /// Datagrams larger than the packet memory.
+    pub oversized: u64,
+    /// Datagrams the kernel did not take: no route, a firewall, a full queue.
+    pub unsent: u64,
+    /// Packets the TUN device did not take.
+    pub undelivered: u64,
+}
+
+/// The whole status.
+pub fn render(clients: &[ClientInfo], drops: &DropCounters, shell: ShellCounters) -> String {
+    let mut text = format!(
+        "sixgate {} pid {} clients {}\n",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id(),
+        clients.len()
+    );
+    for client in clients {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "client {}", describe(client));
+    }
+    let own = [
+        ("oversized", shell.oversized),
+        ("unsent", shell.unsent),
+        ("undelivered", shell.undelivered),
+    ];
+    let counted = DropReason::ALL.iter().map(|reason| (reason.as_str(), drops.of(*reason)));
+    for (name, count) in counted.chain(own).filter(|(_, count)| *count > 0) {
+        let _ = writeln!(text, "dropped {name} {count}");
+    }
+    text
+}
+
+/// A client on one line. Name, version and platform are the peer's words.
+pub fn describe(client: &ClientInfo) -> String {
+    let mut line = format!("'{}' from {}", client.common_name.escape_debug(), client.from.peer);
+    if let Some(v4) = client.v4 {
+        let _ = write!(line, " {v4}");
+    }
+    if let Some(v6) = client.v6 {
+        let _ = write!(line, " {v6}");
+    }
+    let _ = write!(line, " {} in {} out {}", client.cipher, client.bytes_in, client.bytes_out);
+    for (name, text) in [("version", &client.version), ("platform", &client.platform)] {
+        if !text.is_empty() {
+            let _ = write!(line, " {name} {}", text.escape_debug());
+        }
+    }
+    if !client.reason.is_empty() {
+        let _ = write!(line, ": {}", client.reason.escape_debug());
+    }
+    line
+}
