@@ -129,10 +129,8 @@ impl Netlink {
 
     /// Sets the MTU in bytes and brings the interface up.
     pub fn bring_up(&mut self, interface: u32, mtu: u16) -> io::Result<()> {
-        let mut header = LinkHeader::default();
-        header.index = interface;
-        header.flags = LinkFlags::Up;
-        header.change_mask = LinkFlags::Up;
+        let (flags, change_mask) = (LinkFlags::Up, LinkFlags::Up);
+        let header = LinkHeader { index: interface, flags, change_mask, ..LinkHeader::default() };
         let mtu = DefaultNla::new(libc::IFLA_MTU, u32::from(mtu).to_ne_bytes().to_vec());
         self.execute(Request::SetLink(header, vec![mtu]), 0)
     }
@@ -411,7 +409,7 @@ mod tests {
 
     #[test]
     fn truncated_answers_are_skipped() {
-        let mut answer = vec![0_u8; 36];
+        let mut answer = [0_u8; 36];
         answer[0] = 36;
         for len in 0..answer.len() {
             assert!(!read_answers(&answer[..len], 1, false, &mut |_, _| {}).unwrap());
