@@ -149,14 +149,18 @@ impl Authority {
         UnixTime(now.0.saturating_add(life)).min(self.not_after)
     }
 
-    /// Whether a server certificate that ends at `not_after` should make room for a new one: less
-    /// than a third of its life is left, the clock works, and a new one would last longer.
-    pub fn renewal_due(&self, not_after: UnixTime, now: UnixTime) -> bool {
-        let left = not_after.0.saturating_sub(now.0);
-        // At the CA's own end a new certificate gains nothing, and flash wears.
+    /// Whether a server certificate made now would end well after `not_after`. At the CA's own end it
+    /// would not, and renewing every day would only wear the flash.
+    pub fn renewal_gains(&self, not_after: UnixTime, now: UnixTime) -> bool {
         let gain = self.end_of_life(Kind::Server, now).0.saturating_sub(not_after.0);
-        now >= EARLIEST && left < SERVER_LIFE / 3 && gain > SERVER_LIFE / 3
+        gain > SERVER_LIFE / 3
     }
+}
+
+/// Whether a server certificate that ends at `not_after` should make room for a new one: less than
+/// a third of its life is left, as far as a clock that works can tell.
+pub fn renewal_due(not_after: UnixTime, now: UnixTime) -> bool {
+    now >= EARLIEST && not_after.0.saturating_sub(now.0) < SERVER_LIFE / 3
 }
 
 /// Key usage and extended key usage as stock peers check them with `remote-cert-tls` [4.3].
@@ -301,12 +305,13 @@ mod tests {
 
         let end = ca.end_of_life(Kind::Server, NOW);
         let third = SERVER_LIFE / 3;
-        assert!(!ca.renewal_due(end, NOW));
-        assert!(!ca.renewal_due(end, UnixTime(end.0 - third)));
-        assert!(ca.renewal_due(end, UnixTime(end.0 - third + 1)));
-        assert!(ca.renewal_due(end, UnixTime(end.0 + 1)), "expired");
-        assert!(!ca.renewal_due(end, UnixTime(5)), "no clock");
-        assert!(!ca.renewal_due(CA_END, UnixTime(CA_END.0 - 9)), "the CA ends, too");
+        assert!(!renewal_due(end, NOW));
+        assert!(!renewal_due(end, UnixTime(end.0 - third)));
+        assert!(renewal_due(end, UnixTime(end.0 - third + 1)));
+        assert!(renewal_due(end, UnixTime(end.0 + 1)), "expired");
+        assert!(!renewal_due(end, UnixTime(5)), "no clock");
+        assert!(ca.renewal_gains(end, UnixTime(end.0 - third + 1)));
+        assert!(!ca.renewal_gains(CA_END, UnixTime(CA_END.0 - 9)), "the CA ends, too");
 
         // Founded late, the CA still lives.
         let late = UnixTime(CA_END.0 - YEAR);
