@@ -1,5 +1,6 @@
 //! The server engine.
 
+pub mod admit;
 pub mod cookie;
 pub mod negotiate;
 pub mod peers;
