@@ -6,6 +6,7 @@
 
 pub mod control;
 pub mod data;
+pub mod icmp;
 pub mod ip;
 pub mod key_method;
 pub mod message;
