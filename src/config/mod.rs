@@ -1,7 +1,17 @@
 //! Configuration: an OpenVPN configuration file (or command line) becomes a checked, typed `Config`.
 //!
-//! `lex` cuts text into directives, `directive` is the one table of all of them, `build` gives them
-//! meaning. Reading files is the caller's business, through [`Files`].
+//! `lex` cuts text into directives, `directive` is the one table of all of them, `read` follows
+//! includes and holds each line against the table, `build` gives the lines meaning, `plan` says in
+//! words what came of it. Reading files is the caller's business, through [`Files`].
+
+mod build;
+pub mod directive;
+pub mod lex;
+mod plan;
+mod problem;
+mod read;
+#[cfg(test)]
+mod tests;
 
 mod names;
 
@@ -12,6 +22,51 @@ use std::time::Duration;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::wire::static_key::StaticKey;
+use problem::Problems;
+use read::Source;
+
+pub use problem::{ConfigError, Diagnostic, Origin};
+
+/// A configuration that can be used, and what there is to say about it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// What has no effect or looks like a mistake, in the order of the file.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl Loaded {
+    /// What would be done, line by line, for `sixgate check`.
+    pub fn plan(&self) -> Vec<String> {
+        plan::lines(&self.config)
+    }
+}
+
+/// Loads a configuration file.
+pub fn load_file(path: impl AsRef<Path>, files: &dyn Files) -> Result<Loaded, ConfigError> {
+    let path = path.as_ref();
+    let mut problems = Problems::new(&path.to_string_lossy());
+    let source = Source::from_file(path, files, &mut problems);
+    load(&source, files, problems)
+}
+
+/// Loads what OpenVPN would make of these arguments: a file, or `--option argument…`.
+pub fn load_args(args: &[String], files: &dyn Files) -> Result<Loaded, ConfigError> {
+    let mut problems = Problems::new(Origin::COMMAND_LINE);
+    let source = Source::from_args(args, files, &mut problems);
+    load(&source, files, problems)
+}
+
+fn load(source: &Source, files: &dyn Files, mut problems: Problems) -> Result<Loaded, ConfigError> {
+    // Without a single line there is nothing to ask more questions about.
+    if source.is_empty() && problems.any() {
+        problems.finish()?;
+        problems = Problems::new("");
+    }
+    let config = build::build(source, files, &mut problems);
+    Ok(Loaded { config, warnings: problems.finish()? })
+}
 
 /// Reads the files a configuration names; `sys::store` and the tests implement it.
 pub trait Files {

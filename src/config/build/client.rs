@@ -1,0 +1,136 @@
+//! What only a client has: `remote` and how to go about them, `auth-user-pass`.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Build, transport};
+use crate::config::lex::Line;
+use crate::config::{ClientRole, Remote};
+use crate::limits::MAX_CREDENTIAL;
+
+/// The port that is registered for OpenVPN.
+const DEFAULT_PORT: u16 = 1194;
+
+/// All of `config::ClientRole`.
+pub(super) fn role(b: &mut Build<'_>) -> ClientRole {
+    ClientRole {
+        remotes: remotes(b),
+        exit_notify: match b.line("explicit-exit-notify") {
+            Some(line) if line.args.is_empty() => 1,
+            Some(line) => b.number(line, 0, 0..=255).unwrap_or(0) as u8,
+            None => 0,
+        },
+        credentials: b.line("auth-user-pass").and_then(|line| credentials(b, line)),
+        float: b.has("float"),
+        remote_random: b.has("remote-random"),
+        retry_pause: b.line("connect-retry").and_then(|line| retry_pause(b, line)),
+        connect_timeout: b
+            .seconds("connect-timeout", 1..=86_400)
+            .or_else(|| b.seconds("server-poll-timeout", 1..=86_400)),
+    }
+}
+
+fn remotes(b: &mut Build<'_>) -> Vec<Remote> {
+    let common = b.line("proto").and_then(|line| line.arg(0));
+    let shared = b.value("port", 1..=65535);
+    let port = b.value("rport", 1..=65535).or(shared).map_or(DEFAULT_PORT, |port| port as u16);
+    let mut remotes = Vec::new();
+    let mut tcp = Vec::new();
+    for line in b.source.all("remote") {
+        let protocol = line.arg(2).or(common).unwrap_or("udp");
+        if transport::is_tcp(protocol) {
+            tcp.push(line);
+            continue;
+        }
+        // A bad `proto` line is reported once, where it stands.
+        let family = match line.arg(2) {
+            Some(name) => transport::protocol(b, line, name),
+            None => family(protocol),
+        };
+        let Some(host) = line.arg(0) else { continue };
+        let port = match line.arg(1) {
+            Some(_) => b.number(line, 1, 1..=65535).map_or(port, |port| port as u16),
+            None => port,
+        };
+        check_host(b, line, host, family);
+        remotes.push(Remote { host: host.to_owned(), port, family });
+    }
+    for line in tcp {
+        let text = "asks for TCP, and sixgate speaks UDP only";
+        if remotes.is_empty() {
+            b.error(line, format!("{text}; the server must offer UDP"));
+        } else {
+            b.warn(line, format!("{text}; left out, as there is another remote"));
+        }
+    }
+    if remotes.is_empty() && !b.source.mentions("remote") {
+        let text = if b.source.mentions("connection") {
+            return remotes;
+        } else {
+            "`remote` is missing: name or address of the server"
+        };
+        b.problems.error_whole(text);
+    }
+    remotes
+}
+
+fn family(protocol: &str) -> Option<bool> {
+    match protocol {
+        "udp4" => Some(false),
+        "udp6" => Some(true),
+        _ => None,
+    }
+}
+
+fn check_host(b: &mut Build<'_>, line: &Line, host: &str, family: Option<bool>) {
+    let plain = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if plain.is_some() {
+        b.error(line, "write an IPv6 address without brackets; the port is the next argument");
+    } else if let Ok(address) = host.parse::<IpAddr>() {
+        if family.is_some_and(|v6| v6 != address.is_ipv6()) {
+            b.error(line, format!("{host} is not of the family that the protocol asks for"));
+        } else if super::server::is_documentation(address) {
+            b.warn(
+                line,
+                format!("{host} is an address for use in documents; put the server's own there"),
+            );
+        }
+    } else if host.is_empty() || host.contains(|c: char| c == ':' || c == '/' || c.is_whitespace())
+    {
+        b.error(
+            line,
+            format!(
+                "`{}` is neither a name nor an address; the port is the next argument",
+                host.escape_debug()
+            ),
+        );
+    }
+}
+
+fn retry_pause(b: &mut Build<'_>, line: &Line) -> Option<(Duration, Duration)> {
+    let first = b.number(line, 0, 1..=86_400)?;
+    let longest = if line.args.len() > 1 { b.number(line, 1, 1..=86_400)? } else { 300 };
+    let seconds = |n: u32| Duration::from_secs(n.into());
+    Some((seconds(first), seconds(longest.max(first))))
+}
+
+/// `auth-user-pass`: a file or block of two lines.
+fn credentials(b: &mut Build<'_>, line: &Line) -> Option<(String, String)> {
+    if line.inline.is_none() && line.args.is_empty() {
+        b.error(line, "nobody can be asked for user name and password here; put them into a file of two lines and name it");
+        return None;
+    }
+    let bytes = b.content(line)?;
+    let Ok(text) = core::str::from_utf8(&bytes) else {
+        b.error(line, "is not UTF-8 text");
+        return None;
+    };
+    let mut lines = text.lines();
+    let (name, password) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    if name.is_empty() || password.is_empty() {
+        b.error(line, "needs two lines: the user name, then the password");
+    } else if name.len() >= MAX_CREDENTIAL || password.len() >= MAX_CREDENTIAL {
+        b.error(line, format!("user name and password may have {} bytes each", MAX_CREDENTIAL - 1));
+    }
+    Some((name.to_owned(), password.to_owned()))
+}

@@ -1,0 +1,45 @@
+//! Directives for other systems and hardware, and OpenVPN's commands that look like directives.
+
+super::rows! { "Windows, smart cards, commands";
+"allow-nonadmin", 0, 1, [BOTH], Ignored("it is about Windows"), "Windows: who may use the adapter";
+"block-outside-dns", 0, 0, [CLIENT PUSHED], Ignored("it is about Windows"), "Windows: block DNS outside the tunnel";
+"cryptoapicert", 1, 1, [BOTH], Refused("it is about Windows; use `cert` and `key`"), "Windows: certificate from the system's store";
+"dhcp-internal", 1, 1, [CLIENT], Refused("an internal option of OpenVPN for Windows"), "Windows: internal";
+"dhcp-pre-release", 0, 0, [CLIENT PUSHED], Ignored("it is about Windows"), "Windows: renew the adapter's address";
+"dhcp-release", 0, 0, [CLIENT PUSHED], Ignored("it is about Windows"), "Windows: release the adapter's address";
+"dhcp-renew", 0, 0, [CLIENT PUSHED], Ignored("it is about Windows"), "Windows: renew the adapter's address";
+"genkey", 0, 3, [BOTH], Refused("a command of OpenVPN; `sixgate up` and `sixgate client add` make all keys"), "command: make a key";
+"help", 0, ANY, [BOTH], Refused("use `sixgate --help`"), "command: help";
+"ip-win32", 1, 3, [CLIENT PUSHED], Ignored("it is about Windows"), "Windows: how to set addresses";
+"mktun", 0, 0, [BOTH], Refused("a command of OpenVPN; use `ip tuntap add mode tun DEVICE`"), "command: make a device";
+"pause-exit", 0, 0, [BOTH], Ignored("it is about Windows"), "Windows: wait for a key at exit";
+"pkcs11-cert-private", 0, ANY, [BOTH], Refused("smart cards are not supported; use `cert` and `key`"), "smart card: certificate is protected";
+"pkcs11-id", 1, 1, [BOTH], Refused("smart cards are not supported; use `cert` and `key`"), "smart card: which key";
+"pkcs11-id-management", 0, 0, [BOTH], Refused("smart cards are not supported; use `cert` and `key`"), "smart card: ask management which key";
+"pkcs11-pin-cache", 1, 1, [BOTH], Refused("smart cards are not supported; use `cert` and `key`"), "smart card: how long to keep the PIN";
+"pkcs11-private-mode", 1, ANY, [BOTH], Refused("smart cards are not supported; use `cert` and `key`"), "smart card: how to use the key";
+"pkcs11-protected-authentication", 0, ANY, [BOTH], Refused("smart cards are not supported; use `cert` and `key`"), "smart card: own keypad";
+"pkcs11-providers", 1, ANY, [BOTH], Refused("smart cards are not supported; use `cert` and `key`"), "smart card: drivers";
+"rdns-internal", 0, 0, [CLIENT], Refused("an internal option of OpenVPN for Windows"), "Windows: internal";
+"register-dns", 0, 0, [CLIENT PUSHED], Ignored("it is about Windows"), "Windows: refresh DNS";
+"rmtun", 0, 0, [BOTH], Refused("a command of OpenVPN; use `ip tuntap del mode tun DEVICE`"), "command: remove a device";
+"route-method", 1, 1, [CLIENT PUSHED], Ignored("it is about Windows"), "Windows: how to set routes";
+"service", 1, 2, [BOTH], Refused("it is about Windows"), "Windows: exit event";
+"show-adapters", 0, 0, [BOTH], Refused("a command of OpenVPN for Windows"), "command: list adapters";
+"show-ciphers", 0, 0, [BOTH], Refused("a command of OpenVPN; see `data-ciphers`"), "command: list ciphers";
+"show-curves", 0, 0, [BOTH], Refused("a command of OpenVPN; see `tls-groups`"), "command: list curves";
+"show-digests", 0, 0, [BOTH], Refused("a command of OpenVPN; see `auth`"), "command: list digests";
+"show-engines", 0, 0, [BOTH], Refused("a command of OpenVPN; there is no OpenSSL here"), "command: list engines";
+"show-gateway", 0, 1, [BOTH], Refused("a command of OpenVPN; use `ip route get ADDRESS`"), "command: show the default gateway";
+"show-groups", 0, 0, [BOTH], Refused("a command of OpenVPN; see `tls-groups`"), "command: list groups";
+"show-net", 0, 0, [BOTH], Refused("a command of OpenVPN for Windows"), "command: show adapters and routes";
+"show-net-up", 0, 0, [BOTH], Ignored("it is about Windows"), "Windows: show adapters and routes at start";
+"show-pkcs11-ids", 0, 2, [BOTH], Refused("a command of OpenVPN; smart cards are not supported"), "command: list smart card keys";
+"show-tls", 0, 0, [BOTH], Refused("a command of OpenVPN; see `tls-cipher`"), "command: list TLS suites";
+"show-valid-subnets", 0, 0, [BOTH], Refused("a command of OpenVPN for Windows"), "command: list networks";
+"tap-sleep", 1, 1, [CLIENT PUSHED], Ignored("it is about Windows"), "Windows: wait after opening the adapter";
+"test-crypto", 0, 0, [BOTH], Refused("a command of OpenVPN; the tests of sixgate cover its ciphers"), "command: test a cipher";
+"version", 0, 0, [BOTH], Refused("use `sixgate --version`"), "command: version";
+"win-sys", 1, 1, [BOTH], Ignored("it is about Windows"), "Windows: system folder";
+"windows-driver", 1, 1, [BOTH], Ignored("it is about Windows"), "Windows: which driver";
+}

@@ -1,0 +1,145 @@
+//! A configuration in words: what `sixgate check` prints.
+
+use super::{Config, Mssfix, Role, ServerRole, Timers, Transport};
+
+/// What would be done, line by line.
+pub(super) fn lines(config: &Config) -> Vec<String> {
+    let mut out = Vec::new();
+    let socket = socket(&config.transport);
+    match &config.role {
+        Role::Server(role) => {
+            out.push(format!("be a server, listening on {socket}"));
+            server(role, &mut out);
+        }
+        Role::Client(role) => {
+            out.push(format!("be a client, sending from {socket}"));
+            for remote in &role.remotes {
+                out.push(format!(
+                    "connect to {} port {} over {}",
+                    remote.host,
+                    remote.port,
+                    families(remote.family)
+                ));
+            }
+            if role.credentials.is_some() {
+                out.push("send a user name and password".to_owned());
+            }
+        }
+    }
+    let name = config.device.name.as_deref().unwrap_or("a TUN device named by the system");
+    out.push(format!("use {name} with MTU {}", config.device.mtu));
+    out.push(format!("wrap the control channel with {}", wrapping(config)));
+    out.push(tls(config));
+    let ciphers: Vec<_> = config.data_ciphers.iter().map(|cipher| cipher.as_str()).collect();
+    out.push(format!("encrypt data with the first of {} that both ends know", ciphers.join(", ")));
+    out.push(match config.mssfix {
+        None => "leave the segment size of TCP alone".to_owned(),
+        Some(Mssfix::Outer(size)) => {
+            format!("limit TCP segments so that packets outside have at most {size} bytes")
+        }
+        Some(Mssfix::Payload(size)) => {
+            format!("limit TCP segments so that UDP payloads have at most {size} bytes")
+        }
+        Some(Mssfix::Fixed(size)) => {
+            format!("limit TCP segments so that packets inside have at most {size} bytes")
+        }
+    });
+    timers(&config.timers, &mut out);
+    if config.process.user.is_some() || config.process.group.is_some() {
+        let user = config.process.user.as_deref().unwrap_or("the same");
+        let group = config.process.group.as_deref().unwrap_or("the same");
+        out.push(format!("run as user {user}, group {group}, once started"));
+    }
+    out
+}
+
+fn server(role: &ServerRole, out: &mut Vec<String>) {
+    if let Some(net) = role.v4 {
+        let own = net.hosts().next().unwrap_or(net.network());
+        out.push(format!(
+            "give clients IPv4 addresses of {net} (topology subnet); {own} is the server's"
+        ));
+    }
+    if let Some(net) = role.v6 {
+        let own = net.hosts().nth(1).unwrap_or(net.network());
+        out.push(format!("give clients IPv6 addresses of {net}; {own} is the server's"));
+    }
+    for push in &role.push {
+        out.push(format!("push \"{push}\""));
+    }
+    let between = if role.client_to_client {
+        "pass packets between clients directly"
+    } else {
+        "leave packets between clients to the system's firewall"
+    };
+    out.push(between.to_owned());
+    let twice = if role.duplicate_cn { ", several with one certificate" } else { "" };
+    out.push(format!("accept at most {} clients{twice}", role.max_clients));
+}
+
+fn socket(transport: &Transport) -> String {
+    let port = if transport.port == 0 {
+        "a UDP port chosen by the system".to_owned()
+    } else {
+        format!("UDP port {}", transport.port)
+    };
+    match transport.local {
+        Some(address) => format!("{port} of {address}"),
+        None => format!("{port} over {}", families(transport.family)),
+    }
+}
+
+fn families(family: Option<bool>) -> &'static str {
+    match family {
+        None => "IPv4 and IPv6",
+        Some(true) => "IPv6",
+        Some(false) => "IPv4",
+    }
+}
+
+fn wrapping(config: &Config) -> String {
+    let wrap = &config.wrap;
+    let kinds = [
+        (wrap.tls_auth.is_some(), "tls-auth"),
+        (wrap.tls_crypt.is_some(), "tls-crypt"),
+        (wrap.v2_server.is_some() || wrap.v2_client.is_some(), "tls-crypt-v2"),
+    ];
+    let kinds: Vec<_> = kinds.iter().filter(|(used, _)| *used).map(|(_, name)| *name).collect();
+    if kinds.is_empty() { "nothing but TLS".to_owned() } else { kinds.join(" or ") }
+}
+
+fn tls(config: &Config) -> String {
+    let tls = &config.tls;
+    let version = match (tls.only_tls12, tls.only_tls13) {
+        (true, _) => "1.2",
+        (_, true) => "1.3",
+        (false, false) => "1.2 or 1.3",
+    };
+    let mut text = format!("speak TLS {version} and check the peer's certificate against `ca`");
+    for (asked, what) in [
+        (tls.require_usage, ", its purpose"),
+        (tls.verify_name.is_some(), ", its name"),
+        (tls.crl.is_some(), ", the revocation list"),
+    ] {
+        if asked {
+            text.push_str(what);
+        }
+    }
+    text
+}
+
+fn timers(timers: &Timers, out: &mut Vec<String>) {
+    if let Some(ping) = timers.ping {
+        out.push(format!("send a ping after {} s of silence", ping.as_secs()));
+    }
+    if let Some(silence) = timers.ping_exit.or(timers.ping_restart) {
+        out.push(format!("give a peer up after {} s without a packet", silence.as_secs()));
+    }
+    if let Some((ping, restart)) = timers.push_keepalive {
+        out.push(format!("push \"ping {ping}\" and \"ping-restart {restart}\""));
+    }
+    match timers.reneg {
+        (most, _) if most.is_zero() => out.push("leave the renewal of keys to the peer".to_owned()),
+        (most, _) => out.push(format!("renew keys after at most {} s", most.as_secs())),
+    }
+}
