@@ -91,10 +91,11 @@ keepalive 10 60
 explicit-exit-notify 1
 verb 3
 
-# Often wanted:
-# push \"redirect-gateway def1 ipv6\"     all traffic of the clients through the tunnel
-# push \"route 192.168.1.0 255.255.255.0\"  a network behind this server
-# client-to-client                      clients see each other
+# Often wanted: all traffic of the clients through the tunnel, a network behind this server, clients
+# that see each other.
+#push \"redirect-gateway def1 ipv6\"
+#push \"route 192.168.1.0 255.255.255.0\"
+#client-to-client
 "
     )
 }

@@ -268,6 +268,8 @@ fn join(folder: &str, file: &str) -> String {
 fn lock(dir: &Path) -> Result<File, String> {
     let path = dir.join(LOCK);
     let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    // A folder on a read-only file system can still be complete.
+    let open = open.or_else(|error| File::open(&path).map_err(|_| error));
     let file = open.map_err(|error| failed("write", &path, &error))?;
     let mut waited = Duration::ZERO;
     loop {
