@@ -8,6 +8,7 @@ pub mod control;
 pub mod data;
 pub mod icmp;
 pub mod ip;
+mod key_file;
 pub mod key_method;
 pub mod message;
 pub mod mss;
