@@ -304,6 +304,8 @@ impl Ending {
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flags = match (self.keep_credentials, self.next_server) {
+            // A text may not pass for flags.
+            (false, false) if self.text.starts_with('[') => "[]",
             (false, false) => "",
             (true, false) => "[P]",
             (false, true) => "[N]",
@@ -381,6 +383,7 @@ mod tests {
             ("CR_RESPONSE,Zm9v", Message::CrResponse("Zm9v".into())),
             ("RESTART", Message::Restart(Ending::default())),
             ("RESTART,[P]bye", Message::Restart(ending(true, false, "bye"))),
+            ("RESTART,[][P]", Message::Restart(ending(false, false, "[P]"))),
             ("RESTART,[N]", Message::Restart(ending(false, true, ""))),
             ("HALT,[PN]closing, sorry", Message::Halt(ending(true, true, "closing, sorry"))),
             ("EXIT", Message::Exit),
@@ -419,6 +422,7 @@ mod tests {
             Message::AuthFailed(AuthFailure::Temporary { backoff: None, advance: None, text })
         );
         let open = Message::parse("RESTART,[P");
+        assert_eq!(open.to_string(), "RESTART,[][P");
         assert_eq!(open, Message::Restart(Ending { text: "[P".to_owned(), ..Ending::default() }));
     }
 

@@ -17,3 +17,6 @@ pub mod peer_info;
 pub mod reader;
 pub mod static_key;
 pub mod wkc;
+
+#[cfg(test)]
+mod garbage;

@@ -190,6 +190,25 @@ e78b18b15604993fd16515cce9c0f3e4
 -----END OpenVPN Static key V1-----
 ";
 
+    /// Made by `openvpn --tls-crypt-v2 FILE --genkey tls-crypt-v2-client` of OpenVPN 2.6.14 where FILE
+    /// holds the server key 00..7f; its metadata is the time it was made.
+    pub(crate) const STOCK_V2_CLIENT: &str = "\
+-----BEGIN OpenVPN tls-crypt-v2 client key-----
+RFfuwsJuJ3xzxEfm4zxvMP18s9g2pkBtEwhU1M9qKtXZEUtTClKif8l/9jj7PZwz
+z9NmMCCfIucUi0qrAjDSyho9lwlm1qor/EbkKio01U7QFC1fIlsrzVRl1VcUknbP
+NWF719W8KEXrkCK+V7QP6tq22bQ65ACVE4Io/w7SbNwEygAEYp4ABkNlOAvyoHrC
+kBaPP1XO/Ib99nOhk6V3FPM5NPMQ9x01hqSuke29yO/5drnNqPKL5N8umsLjOD6s
+QN0WMZkD7A8/ypeKDpy6CYwpqeiHMTadJM/zXU35UcanPfUx/TGf+7ak0WLLeUCA
+0MI7CW4/aoCReDpWE+u0K/lOzFwiNg09GX4wEG4R2ULsSxISaLhMFXNhlhK9/GG2
+YR4X42vs+aaO+uGnEYN9ktIMG+tFfItN3aMWBBUV404nP2pqQjve8RkMfMnt6MQY
+fXVYu3HmcurAtNA3MQHIppJapBDUddVmTciItzmBhEwqhDpHhV2TRWcaV1h8yu1V
+eYwu7cXAK97Ft/Ai8riUYi0NyIV6+XXmN/luT/OZI9vHVst+rvZ3wLQVygQ9NWl6
+aOcDZFc+UF2G2Jtr+JZgfXZUIbWT1eMkB0VJ3iALj/DXDNINFUw6hlVIHFz0KZKc
+9lqiOJzB7EKIBCRkWiT0SQc9KGjm2FepgvR0zjfG3KMrfUL5NDt5HOFmN/9WSNr8
+hf/2J3HMKL6iv1ZKiLtQ1OzejOkWlpLOVAEr
+-----END OpenVPN tls-crypt-v2 client key-----
+";
+
     fn count(out: &mut [u8]) {
         out.iter_mut().zip(0..).for_each(|(slot, i)| *slot = i as u8);
     }
@@ -299,6 +318,13 @@ e78b18b15604993fd16515cce9c0f3e4
                 KeyFileError::Wrapped(error)
             );
         }
+    }
+
+    #[test]
+    fn a_client_key_made_by_the_reference() {
+        let key = V2ClientKey::parse(STOCK_V2_CLIENT).unwrap();
+        assert_eq!(key.wrapped.len(), wkc::MIN_WKC + 9);
+        assert_eq!(*key.to_text(), STOCK_V2_CLIENT);
     }
 
     #[test]
