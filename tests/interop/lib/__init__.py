@@ -1,0 +1,1 @@
+"""The harness: namespaces (net), processes (process), certificates (pki), peers, cases."""
