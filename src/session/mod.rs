@@ -1,6 +1,7 @@
 //! One tunnel with one peer, in either role.
 
 pub mod cipher;
+pub mod data;
 pub mod keys;
 pub mod occ;
 pub mod replay;
