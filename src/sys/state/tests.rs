@@ -10,7 +10,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::*;
+use crate::config::{self, CipherName};
 use crate::pki::profile;
+use crate::sys::store::DiskFiles;
 use crate::wire::static_key::V2ClientKey;
 
 const NOW: UnixTime = UnixTime(1_790_000_000);
@@ -372,4 +374,28 @@ fn a_tls_library_reads_certificate_and_key_from_the_one_file() {
     assert_eq!(CertificateDer::pem_slice_iter(&pem).count(), 1);
     let key = PrivateKeyDer::from_pem_slice(&pem).unwrap();
     rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+}
+
+#[test]
+fn both_configurations_load() {
+    let temp = TempDir::new();
+    // A folder name that has to be quoted in the file.
+    let dir = temp.path().join("my \"vpn\"");
+    up(&dir, Some("[2a00::1]:443"));
+    let server = config::load_file(dir.join("server.conf"), &DiskFiles).unwrap();
+    assert!(server.warnings.is_empty(), "{:?}", server.warnings);
+    let server = server.config;
+    assert_eq!(server.process.state.as_deref(), Some(&*dir));
+    assert_eq!(server.tls.cert, fs::read(dir.join("server.pem")).unwrap());
+    assert!(server.wrap.v2_server.is_some() && server.tls.require_usage);
+    assert_eq!(server.data_ciphers.first(), Some(&CipherName::ChaCha20Poly1305));
+
+    let client = config::load_file(dir.join("clients/client1.ovpn"), &DiskFiles).unwrap();
+    // What stock clients need and we do not; nothing else.
+    let idle = |text: &str| text.contains("`persist-key`") || text.contains("`persist-tun`");
+    assert!(client.warnings.iter().all(|w| idle(&w.text)), "{:?}", client.warnings);
+    let config::Role::Client(role) = client.config.role else { panic!("a client's") };
+    let remote = role.remotes.first().unwrap();
+    assert_eq!((remote.host.as_str(), remote.port), ("2a00::1", 443));
+    assert!(client.config.wrap.v2_client.is_some() && client.config.tls.require_usage);
 }
