@@ -1,5 +1,8 @@
 //! sixgate: an IPv6-first VPN server and client that speaks OpenVPN's wire protocol.
 
+// What is banned, and why, is in clippy.toml; `sys` alone may use it.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod buf;
 pub mod config;
 pub mod engine;

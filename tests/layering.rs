@@ -23,15 +23,38 @@ const RINGS: &[(&str, &[&str])] = &[
     ("manage", &["limits", "time"]),
     ("offload", &["buf", "limits", "wire"]),
     ("session", &["buf", "config", "engine", "limits", "random", "time", "wire"]),
-    ("server", &["buf", "config", "engine", "limits", "manage", "random", "session", "time", "wire"]),
-    ("client", &["buf", "config", "engine", "limits", "manage", "random", "session", "time", "wire"]),
+    (
+        "server",
+        &["buf", "config", "engine", "limits", "manage", "random", "session", "time", "wire"],
+    ),
+    (
+        "client",
+        &["buf", "config", "engine", "limits", "manage", "random", "session", "time", "wire"],
+    ),
 ];
 
 /// Ways to reach the outside world, as they are written.
 const IMPURE: &[&str] = &[
-    "std::env", "std::fs", "std::process", "std::thread", "std::os::", "Instant::now", "SystemTime", "UdpSocket",
-    "TcpStream", "TcpListener", "UnixStream", "UnixListener", "ToSocketAddrs", "libc::", "netlink_packet", "unsafe ",
-    "unsafe{", "println!", "eprintln!", "dbg!",
+    "std::env",
+    "std::fs",
+    "std::process",
+    "std::thread",
+    "std::os::",
+    "Instant::now",
+    "SystemTime",
+    "UdpSocket",
+    "TcpStream",
+    "TcpListener",
+    "UnixStream",
+    "UnixListener",
+    "ToSocketAddrs",
+    "libc::",
+    "netlink_packet",
+    "unsafe ",
+    "unsafe{",
+    "println!",
+    "eprintln!",
+    "dbg!",
 ];
 
 /// Longest source file.
@@ -77,7 +100,8 @@ fn is_shell(name: &str) -> bool {
 
 /// The lines of product code with their numbers: no comments, no tests (which are last in a file).
 fn product<'a>(name: &str, text: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
-    let is_test_file = name.ends_with("/tests.rs") || name.contains("/tests/") || name.ends_with("/testing.rs");
+    let is_test_file =
+        name.ends_with("/tests.rs") || name.contains("/tests/") || name.ends_with("/testing.rs");
     let end = if is_test_file { Some(0) } else { text.find("\n#[cfg(test)]\nmod tests {") };
     let code = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
     (1..).zip(code.lines()).filter(|(_, line)| !line.trim_start().starts_with("//"))
@@ -147,7 +171,11 @@ fn only_the_shell_touches_the_world() {
         for (number, line) in product(&name, &text) {
             // `crate::time::Instant` is a value; the real clock's comes by its full name.
             let clock = line.contains("std::time") && line.contains("Instant");
-            for word in IMPURE.iter().filter(|word| line.contains(**word)).chain(clock.then_some(&"std::time::Instant")) {
+            for word in IMPURE
+                .iter()
+                .filter(|word| line.contains(**word))
+                .chain(clock.then_some(&"std::time::Instant"))
+            {
                 broken.push(format!("src/{name}:{number}: {word} belongs into src/sys"));
             }
         }
@@ -185,7 +213,10 @@ fn readme_holds_the_directive_table() {
     } else {
         let first = table.lines().zip(inside.lines()).find(|(new, old)| new != old);
         let hint = "SIXGATE_BLESS=1 cargo test --test layering writes it";
-        assert!(inside == table, "README.md's directive table is out of date; {hint}\nfirst difference: {first:#?}");
+        assert!(
+            inside == table,
+            "README.md's directive table is out of date; {hint}\nfirst difference: {first:#?}"
+        );
     }
 }
 

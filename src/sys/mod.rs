@@ -9,7 +9,7 @@
 //! What the parts leave to others: no module here knows the wire protocol, certificates or the
 //! meaning of a directive.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod clock;
 pub mod ctl_socket;

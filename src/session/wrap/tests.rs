@@ -1,3 +1,5 @@
+//! Known answers, every truncation and replay for all four wraps.
+
 use super::tls_crypt_v2::ClientKeyError;
 use super::*;
 use crate::wire::control::{AckList, KeyId, MessageId, Opcode, SessionId};
