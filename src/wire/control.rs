@@ -118,11 +118,6 @@ impl Header {
         Ok((Self { opcode, key_id, session }, reader.rest()))
     }
 
-    /// Writes the header over `out`.
-    pub fn emit(&self, out: &mut [u8; Self::LEN]) {
-        *out = self.to_bytes();
-    }
-
     /// The header as it goes on the wire.
     pub const fn to_bytes(&self) -> [u8; Self::LEN] {
         let [a, b, c, d, e, f, g, h] = self.session.0;

@@ -13,7 +13,6 @@
 use core::fmt;
 
 use crate::limits::MAX_WKC;
-use crate::wire::reader::{Reader, Truncated};
 
 /// Bytes of the tag T in front.
 pub const TAG_LEN: usize = 32;
@@ -60,13 +59,7 @@ pub fn locate(datagram: &[u8]) -> Result<usize, WkcError> {
     if start < MIN_PACKET { Err(WkcError::Overlap) } else { Ok(start) }
 }
 
-/// Cuts a datagram into the tls-crypt packet and the WKc.
-pub fn split(datagram: &[u8]) -> Result<(&[u8], &[u8]), WkcError> {
-    let start = locate(datagram)?;
-    datagram.split_at_checked(start).ok_or(WkcError::Overlap)
-}
-
-/// Like [`split`], for a packet to be decrypted in place.
+/// Cuts a datagram into the tls-crypt packet, to be decrypted in place, and the WKc.
 pub fn split_mut(datagram: &mut [u8]) -> Result<(&mut [u8], &[u8]), WkcError> {
     let start = locate(datagram)?;
     let (packet, wkc) = datagram.split_at_mut_checked(start).ok_or(WkcError::Overlap)?;
@@ -84,23 +77,6 @@ fn stated_len(bytes: &[u8]) -> Result<usize, WkcError> {
         0..MIN_WKC => Err(WkcError::TooSmall),
         MIN_WKC..=MAX_WKC => Ok(len),
         _ => Err(WkcError::TooLarge),
-    }
-}
-
-/// What a WKc contains once opened: `Kc ‖ metadata`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Contents<'a> {
-    /// The client's own tls-crypt key. Secret.
-    pub key: &'a [u8; KEY_LEN],
-    /// What was noted when the key was made.
-    pub metadata: Metadata<'a>,
-}
-
-impl<'a> Contents<'a> {
-    /// Takes the decrypted and authenticated bytes apart.
-    pub fn parse(plain: &'a [u8]) -> Result<Self, Truncated> {
-        let mut reader = Reader::new(plain);
-        Ok(Self { key: reader.array_ref()?, metadata: Metadata::parse(reader.rest()) })
     }
 }
 
@@ -157,11 +133,9 @@ mod tests {
     fn cuts_where_the_length_says() {
         for (packet, wkc) in [(50, 290), (54, 299), (1000, 1024)] {
             let mut bytes = datagram(packet, wkc, wkc as u16);
-            let (front, blob) = split(&bytes).unwrap();
-            assert_eq!((front.len(), blob.len()), (packet, wkc));
-            assert_eq!(check(blob), Ok(()));
             let (front, blob) = split_mut(&mut bytes).unwrap();
             assert_eq!((front.len(), blob.len()), (packet, wkc));
+            assert_eq!(check(blob), Ok(()));
         }
     }
 
@@ -200,24 +174,17 @@ mod tests {
     }
 
     #[test]
-    fn contents() {
-        let mut plain: Vec<u8> = (0..=255).collect();
-        for len in 0..plain.len() {
-            assert!(Contents::parse(plain.get(..len).unwrap()).is_err());
-        }
-        assert_eq!(Contents::parse(&plain).map(|c| c.metadata), Ok(Metadata::None));
-        // The two metadata of the known answers [13.5].
+    fn metadata_survives() {
+        // The first two are those of the known answers [13.5].
         for (bytes, metadata) in [
             (&[1, 0, 0, 0, 0, 0, 0, 0, 0][..], Metadata::Created(0)),
             (&[0, 0, 0, 0x41, 8, 0x20, 0xc3], Metadata::User(&[0, 0, 0x41, 8, 0x20, 0xc3])),
+            (&[], Metadata::None),
             (&[0], Metadata::User(&[])),
             (&[1, 2], Metadata::Unknown(1, &[2])),
             (&[7, 1, 2, 3, 4, 5, 6, 7, 8], Metadata::Unknown(7, &[1, 2, 3, 4, 5, 6, 7, 8])),
         ] {
-            plain.truncate(KEY_LEN);
-            plain.extend(bytes);
-            let contents = Contents::parse(&plain).unwrap();
-            assert_eq!((contents.key.as_slice(), contents.metadata), (&plain[..KEY_LEN], metadata));
+            assert_eq!(Metadata::parse(bytes), metadata);
             assert_eq!(metadata.to_vec(), bytes);
         }
     }
