@@ -183,6 +183,32 @@ fn a_packet_id_of_zero_is_a_replay() {
 }
 
 #[test]
+fn garbage_is_refused() {
+    let mut state = 0x0123_4567_89ab_cdef_u64;
+    let mut roll = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    for format in FORMATS {
+        let (_, mut server) = pair(CipherName::Aes128Gcm, format);
+        for len in (0..200).chain([1400, 9000]) {
+            for first in [0x30, 0x37, 0x48, 0x4f, 0x20, 0x00, 0xff] {
+                let mut datagram: Vec<u8> = (0..len).map(|_| roll()).collect();
+                if let Some(byte) = datagram.first_mut() {
+                    *byte = first;
+                }
+                if let (Format::Epoch, Some(epoch)) = (format, datagram.get_mut(4..6)) {
+                    epoch.copy_from_slice(&[0, len as u8 % 8]);
+                }
+                assert!(open(&mut server, &datagram).is_err());
+            }
+        }
+    }
+}
+
+#[test]
 fn foreign_opcodes_and_headers_are_malformed() {
     let (mut client, mut server) = pair(CipherName::Aes256Gcm, Format::Epoch);
     let mut short_header = seal(&mut client, None, FOX);

@@ -200,6 +200,17 @@ impl WrapKey {
         out.extend(trailer)
     }
 
+    /// The packet id that `packet` claims to have; `None` without a wrapping or in too short a
+    /// packet. Not authenticated.
+    fn claimed_id(&self, packet: &[u8]) -> Option<WrapId> {
+        let at = match &self.0 {
+            Kind::None => return None,
+            Kind::TlsAuth(auth) => Header::LEN + auth.digest_len(),
+            Kind::TlsCrypt(_) => Header::LEN,
+        };
+        packet.get(at..)?.first_chunk().copied().map(WrapId::from_bytes)
+    }
+
     /// Takes the wrapping off and checks that our key made it, in place. Nothing is remembered: the
     /// packet may be a replay.
     pub fn open<'p>(&self, packet: &'p mut [u8]) -> Result<Opened<'p>, WrapError> {
@@ -305,14 +316,15 @@ impl Wrap {
         }
     }
 
-    /// Takes the wrapping off in place, refuses replays and remembers the packet.
-    ///
-    /// Authenticates before it looks at the packet id: unlike on the data channel the time has to
-    /// be believed too, and tls-crypt packets are rare enough not to need the cheap check.
+    /// Takes the wrapping off in place, refuses replays and remembers the packet. What fails the
+    /// cheap check of its packet id is not even decrypted; what fails to authenticate leaves no
+    /// trace.
     pub fn open<'p>(&mut self, packet: &'p mut [u8]) -> Result<Opened<'p>, WrapError> {
+        if let Some(WrapId { id, time }) = self.key.claimed_id(packet) {
+            self.received.check(time, id).map_err(|_| WrapError::Replay)?;
+        }
         let opened = self.key.open(packet)?;
         if let Some(WrapId { id, time }) = opened.wrap_id {
-            self.received.check(time, id).map_err(|_| WrapError::Replay)?;
             self.received.mark(time, id);
         }
         Ok(opened)

@@ -269,6 +269,52 @@ fn a_session_refuses_replays_and_survives_reordering() {
     }
 }
 
+/// Check, authenticate, mark: an old id is refused whatever else is wrong with the packet, and
+/// before its bytes are touched.
+#[test]
+fn a_replay_is_refused_before_it_is_decrypted() {
+    for (client, server) in pairs() {
+        let (mut client, mut server) = (Wrap::from(client), Wrap::from(server));
+        let packet = seal_next(&mut client, NOW);
+        assert!(server.open(&mut packet.clone()).is_ok());
+        let mut again = packet.clone();
+        *again.last_mut().unwrap() ^= 1;
+        let before = again.clone();
+        assert_eq!(server.open(&mut again), Err(WrapError::Replay));
+        assert_eq!(again, before);
+    }
+}
+
+#[test]
+fn garbage_is_refused() {
+    let mut state = 0x0123_4567_89ab_cdef_u64;
+    let mut roll = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    let v2 = V2ServerKey::new([3; 128]);
+    let servers: Vec<_> = pairs().into_iter().map(|(_, server)| server).collect();
+    for len in (0..120).chain([289, 290, 1024, 1500]) {
+        for first in [0x38, 0x20, 0x28, 0x50, 0x58, 0x40, 0x19, 0x00, 0xff] {
+            let mut packet: Vec<u8> = (0..len).map(|_| roll()).collect();
+            if let Some(byte) = packet.first_mut() {
+                *byte = first;
+            }
+            let _ = WrapKey::none().open(&mut packet.clone());
+            for server in &servers {
+                assert!(server.open(&mut packet.clone()).is_err());
+                assert!(Wrap::from(server.clone()).open(&mut packet.clone()).is_err());
+            }
+            if let Some(length) = packet.last_chunk_mut() {
+                *length = (len as u16).to_be_bytes();
+            }
+            assert!(v2.unwrap_client_key(&packet).is_err());
+        }
+    }
+}
+
 #[test]
 fn a_forgery_does_not_move_the_window() {
     for (client, server) in pairs() {

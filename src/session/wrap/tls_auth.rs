@@ -37,7 +37,8 @@ impl TlsAuth {
         self.digest_len() + WrapId::LEN
     }
 
-    const fn digest_len(&self) -> usize {
+    /// Bytes of the HMAC.
+    pub(super) const fn digest_len(&self) -> usize {
         match self.digest {
             Digest::Sha1 => 20,
             Digest::Sha256 => 32,
