@@ -43,6 +43,9 @@ pub const MAX_CONTROL_PACKET: usize = CONTROL_MTU;
 pub const SEND_WINDOW: usize = 4;
 /// Out-of-order control packets kept per key [3.1: 12 in 2.6+].
 pub const RECEIVE_WINDOW: usize = 12;
+/// Control messages a session holds in each direction, unsent or unread; a PUSH_REPLY of 1000 routes
+/// takes about 40. Up to 2 KB each, in practice none.
+pub const MAX_CONTROL_QUEUE: usize = 64;
 /// Replay window of the data channel in packets (stock: 64); one bit each, three keys per client.
 pub const REPLAY_WINDOW: usize = 1024;
 /// Clients a server holds at most unless `max-clients` says less.

@@ -1,0 +1,145 @@
+//! The key exchange inside TLS: key method 2 both ways, and what the two ends tell each other along
+//! with it [5.1].
+//!
+//! The client speaks first. Which cipher and derivation result from it is the engines' decision;
+//! this keeps the key material until they have made it.
+
+use zeroize::Zeroizing;
+
+use crate::limits::MAX_PLAINTEXT;
+use crate::random::Random;
+use crate::session::keys::{DATA_KEYS_LABEL, Derivation, KeyBlock, PrfInput};
+use crate::session::tls::{Oversize, Tls};
+use crate::session::{Role, SessionConfig};
+use crate::wire::control::SessionId;
+use crate::wire::key_method::{Credentials, KeyMethod2, KeyMethodError, KeySource};
+
+/// The exchange of one key.
+pub(super) struct Exchange {
+    role: Role,
+    ours: Option<KeySource>,
+    theirs: Option<KeySource>,
+    /// A message that came in more than one record.
+    partial: Zeroizing<Vec<u8>>,
+}
+
+impl Exchange {
+    pub(super) fn new(role: Role) -> Self {
+        Self { role, ours: None, theirs: None, partial: Zeroizing::default() }
+    }
+
+    /// Whether our message is due: the client's at once, the server's as an answer.
+    pub(super) fn should_speak(&self) -> bool {
+        let turn = match self.role {
+            Role::Client => true,
+            Role::Server => self.has_theirs(),
+        };
+        turn && self.ours.is_none()
+    }
+
+    /// Whether the peer's message has come.
+    pub(super) fn has_theirs(&self) -> bool {
+        self.theirs.is_some()
+    }
+
+    /// Whether both messages are exchanged.
+    pub(super) fn is_complete(&self) -> bool {
+        self.ours.is_some() && self.theirs.is_some()
+    }
+
+    /// Our message, to be written as one record. The randoms are fresh for each key.
+    pub(super) fn speak(
+        &mut self,
+        config: &SessionConfig,
+        rng: &mut dyn Random,
+    ) -> Result<Zeroizing<Vec<u8>>, String> {
+        let (source, credentials, peer_info) = match self.role {
+            Role::Client => {
+                let credentials = config.credentials.as_ref().map(|(username, password)| {
+                    let password = Zeroizing::new(password.clone());
+                    Credentials { username: username.clone(), password }
+                });
+                (KeySource::client(rng), credentials.unwrap_or_default(), config.peer_info.clone())
+            }
+            // A server says nothing about itself [5.1].
+            Role::Server => (KeySource::server(rng), Credentials::default(), String::new()),
+        };
+        let options = config.options.clone();
+        let message = KeyMethod2 { source, options, credentials: Ok(credentials), peer_info };
+        let bytes = message.to_bytes().map_err(|error| error.to_string())?;
+        if bytes.len() > MAX_PLAINTEXT {
+            return Err("our own key exchange message is too long".to_owned());
+        }
+        self.ours = Some(message.source.clone());
+        Ok(bytes)
+    }
+
+    /// One record of the peer's message; the message once it is whole. Some TLS stacks cut it into
+    /// several records, so what is only too short may go on, within what stock peers accept.
+    pub(super) fn listen(
+        &mut self,
+        record: Result<&[u8], Oversize>,
+    ) -> Result<Option<KeyMethod2>, String> {
+        let too_long = || "key exchange message too long".to_owned();
+        let record = record.map_err(|Oversize| too_long())?;
+        if self.partial.len() + record.len() > MAX_PLAINTEXT {
+            return Err(too_long());
+        }
+        let whole = if self.partial.is_empty() {
+            record
+        } else {
+            self.partial.extend_from_slice(record);
+            self.partial.as_slice()
+        };
+        let parsed = match self.role {
+            Role::Client => KeyMethod2::from_server(whole),
+            Role::Server => KeyMethod2::from_client(whole),
+        };
+        match parsed {
+            Ok(message) => {
+                self.theirs = Some(message.source.clone());
+                self.partial = Zeroizing::default();
+                Ok(Some(message))
+            }
+            Err(KeyMethodError::Truncated) => {
+                if self.partial.is_empty() {
+                    // Reserved at once: growing would leave copies of secrets behind.
+                    self.partial = Zeroizing::new(Vec::with_capacity(MAX_PLAINTEXT));
+                    self.partial.extend_from_slice(record);
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Derives the data channel's key block [5.4]; `None` before the exchange is complete.
+    pub(super) fn block(
+        &self,
+        derivation: Derivation,
+        tls: &Tls,
+        local: SessionId,
+        remote: SessionId,
+    ) -> Option<KeyBlock> {
+        let (Some(ours), Some(theirs)) = (&self.ours, &self.theirs) else { return None };
+        match derivation {
+            Derivation::Exporter => {
+                let bytes = Zeroizing::new(tls.export(DATA_KEYS_LABEL)?);
+                Some(KeyBlock::from_exporter_bytes(&bytes))
+            }
+            Derivation::Prf => {
+                let (client, server, client_session, server_session) = match self.role {
+                    Role::Client => (ours, theirs, local, remote),
+                    Role::Server => (theirs, ours, remote, local),
+                };
+                Some(KeyBlock::from_prf(&PrfInput {
+                    pre_master: client.pre_master.as_ref()?,
+                    client: (&client.random1, &client.random2),
+                    server: (&server.random1, &server.random2),
+                    client_session,
+                    server_session,
+                }))
+            }
+        }
+    }
+}
