@@ -428,3 +428,6 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,8 @@ pub struct Route {
 #[derive(Debug)]
 enum Request {
     SetLink(LinkHeader, Vec<DefaultNla>),
+    #[cfg(test)]
+    DelLink(LinkHeader),
     NewAddress(AddressMessage),
     DelAddress(AddressMessage),
     GetAddress(AddressMessage),
@@ -63,6 +65,8 @@ impl NetlinkSerializable for Request {
     fn message_type(&self) -> u16 {
         match self {
             Self::SetLink(..) => libc::RTM_SETLINK,
+            #[cfg(test)]
+            Self::DelLink(_) => libc::RTM_DELLINK,
             Self::NewAddress(_) => libc::RTM_NEWADDR,
             Self::DelAddress(_) => libc::RTM_DELADDR,
             Self::GetAddress(_) => libc::RTM_GETADDR,
@@ -77,6 +81,8 @@ impl NetlinkSerializable for Request {
             Self::SetLink(header, attributes) => {
                 header.buffer_len() + attributes.as_slice().buffer_len()
             }
+            #[cfg(test)]
+            Self::DelLink(header) => header.buffer_len(),
             Self::NewAddress(m) | Self::DelAddress(m) | Self::GetAddress(m) => m.buffer_len(),
             Self::NewRoute(m) | Self::DelRoute(m) | Self::GetRoute(m) => m.buffer_len(),
         }
@@ -91,6 +97,8 @@ impl NetlinkSerializable for Request {
                     attributes.as_slice().emit(rest);
                 }
             }
+            #[cfg(test)]
+            Self::DelLink(header) => header.emit(buffer),
             Self::NewAddress(m) | Self::DelAddress(m) | Self::GetAddress(m) => m.emit(buffer),
             Self::NewRoute(m) | Self::DelRoute(m) | Self::GetRoute(m) => m.emit(buffer),
         }
@@ -133,6 +141,13 @@ impl Netlink {
         let header = LinkHeader { index: interface, flags, change_mask, ..LinkHeader::default() };
         let mtu = DefaultNla::new(libc::IFLA_MTU, u32::from(mtu).to_ne_bytes().to_vec());
         self.execute(Request::SetLink(header, vec![mtu]), 0)
+    }
+
+    /// Deletes an interface under the hands of its user.
+    #[cfg(test)]
+    pub fn remove_link(&mut self, interface: u32) -> io::Result<()> {
+        let header = LinkHeader { index: interface, ..LinkHeader::default() };
+        self.execute(Request::DelLink(header), 0)
     }
 
     /// Gives the interface an address; `peer` is the other end of a point-to-point link.
