@@ -4,6 +4,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod buf;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod limits;

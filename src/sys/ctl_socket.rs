@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::limits::MAX_NAME;
+use crate::pki::index::Serial;
 use crate::time::Instant;
 
 /// Name of the socket within the state folder.
@@ -62,27 +63,14 @@ impl Request {
             }
             ("revoke", serials) if !serials.is_empty() => serials
                 .split_whitespace()
-                .map(parse_hex)
+                .map(|text| Some(text.parse::<Serial>().ok()?.as_bytes().to_vec()))
                 .collect::<Option<_>>()
                 .map(Self::Revoke)
-                .ok_or("a serial number is not hexadecimal"),
+                .ok_or("not a serial number"),
             ("status" | "pid" | "version" | "kill" | "revoke", _) => Err("wrong arguments"),
             _ => Err("unknown request"),
         }
     }
-}
-
-/// A serial number, big-endian without leading zeros as everywhere.
-fn parse_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> =
-        text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect::<Option<_>>()?;
-    let mut bytes = Vec::with_capacity(digits.len().div_ceil(2));
-    for pair in digits.rchunks(2) {
-        bytes.push(pair.iter().fold(0, |byte, digit| byte << 4 | digit));
-    }
-    while bytes.pop_if(|byte| *byte == 0).is_some() {}
-    bytes.reverse();
-    (!bytes.is_empty() && bytes.len() <= 20).then_some(bytes)
 }
 
 #[derive(Debug)]
@@ -243,14 +231,14 @@ mod tests {
         assert_eq!(Request::parse("status\r"), Ok(Request::Status));
         assert_eq!(Request::parse("kill a phone"), Ok(Request::Kill("a phone".into())));
         assert_eq!(
-            Request::parse("revoke 00ff 1a2B3"),
+            Request::parse("revoke ff 01a2B3"),
             Ok(Request::Revoke(vec![vec![0xff], vec![1, 0xa2, 0xb3]]))
         );
         let long = format!("kill {}", "x".repeat(65));
-        for bad in ["", "status now", "kill", &long, "revoke", "revoke 0", "revoke xyz", "quit"] {
+        for bad in ["", "status now", "kill", &long, "revoke", "revoke 123", "revoke xyz", "quit"] {
             assert!(Request::parse(bad).is_err(), "{bad:?}");
         }
-        assert!(Request::parse(&format!("revoke {}", "1".repeat(41))).is_err());
+        assert!(Request::parse(&format!("revoke {}", "11".repeat(21))).is_err());
     }
 
     fn folder(name: &str) -> PathBuf {

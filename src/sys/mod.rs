@@ -11,6 +11,7 @@
 
 #![allow(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod admission;
 pub mod clock;
 pub mod ctl_socket;
 pub mod event_loop;

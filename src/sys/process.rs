@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use super::check;
 
 /// Puts the process into the background: no terminal, no standard streams, its own session. The
-/// working directory becomes `/`, as OpenVPN does it. The caller's descriptors stay open.
+/// caller's descriptors stay open, and the working directory stays, too: relative names of files
+/// that are read again (a revocation list) keep their meaning.
 ///
 /// Must be called before any thread is started: only the calling thread survives.
 pub fn detach() -> io::Result<()> {
@@ -17,9 +19,7 @@ pub fn detach() -> io::Result<()> {
     check(unsafe { libc::setsid() })?;
     // Not being a session leader, the grandchild never gets a controlling terminal.
     fork_and_leave_parent()?;
-    std::env::set_current_dir("/")?;
     for stream in 0..3 {
-        use std::os::fd::AsRawFd;
         // SAFETY: no pointers are passed; the standard streams are nobody's OwnedFd.
         check(unsafe { libc::dup2(null.as_raw_fd(), stream) })?;
     }

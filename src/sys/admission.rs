@@ -1,0 +1,310 @@
+//! A server's decisions and chores: who is shut out, and certificates that renew themselves.
+//!
+//! The certificate itself was checked in the handshake. Asked at admission is what may have
+//! changed since the server started: the revocation list of `crl-verify`, whose file is read again
+//! when it changes, and the serial numbers that `sixgate client revoke` has named. What is refused
+//! here is told to the client and logged by the engine.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::CertificateRevocationListDer;
+use rustls::pki_types::pem::PemObject;
+use webpki::{BorrowedCertRevocationList, CertRevocationList};
+
+use super::event_loop::Upkeep;
+use super::state;
+use super::store::DiskFiles;
+use crate::config::{Files, Tls};
+use crate::engine::{AdmitRequest, Reply};
+use crate::time::{Instant, Now};
+
+/// How often a renewal is considered. Its cost is reading one file; routers get the time from the
+/// network some time after the start, and a day would be long to wait for that.
+const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
+
+/// How an engine takes new certificates or a new revocation list.
+pub type ReplaceIdentity<E> = fn(&mut E, &Tls) -> Result<(), String>;
+
+/// [`Upkeep`] of a server.
+pub struct ServerUpkeep<E> {
+    replace: ReplaceIdentity<E>,
+    tls: Tls,
+    /// The folder that the certificates are renewed from.
+    state: Option<PathBuf>,
+    /// Modification time of the revocation list that `tls.crl` holds, and what is in it.
+    crl_time: Option<SystemTime>,
+    crl: Vec<CertRevocationList<'static>>,
+}
+
+impl<E> ServerUpkeep<E> {
+    /// For a server with the certificates `tls`, in charge of the folder `state`.
+    pub fn new(tls: Tls, state: Option<PathBuf>, replace: ReplaceIdentity<E>) -> Self {
+        let crl_time = tls.crl.as_ref().and_then(|(path, _)| modified(path));
+        let mut upkeep = Self { replace, tls, state, crl_time, crl: Vec::new() };
+        upkeep.parse_crl();
+        upkeep
+    }
+
+    fn parse_crl(&mut self) {
+        let Some((path, bytes)) = &self.tls.crl else { return };
+        match parse_crl(bytes) {
+            Ok(crl) => self.crl = crl,
+            Err(error) => log::error!("crl-verify {}: {error}", path.display()),
+        }
+    }
+
+    /// Reads the revocation list again if it has changed.
+    fn refresh_crl(&mut self, engine: &mut E) {
+        let Some((path, _)) = &self.tls.crl else { return };
+        let path = path.clone();
+        let time = modified(&path);
+        if time.is_none() || time == self.crl_time {
+            return;
+        }
+        match DiskFiles.read(&path).and_then(|bytes| Ok((parse_crl(&bytes)?, bytes))) {
+            Ok((crl, bytes)) => {
+                log::info!("crl-verify {}: read again", path.display());
+                self.crl = crl;
+                self.tls.crl = Some((path, bytes));
+                self.replace(engine);
+            }
+            Err(error) => {
+                let path = path.display();
+                log::error!("crl-verify {path}: {error}; going on with what it said before");
+            }
+        }
+        // Also after an error: it is reported once per change of the file.
+        self.crl_time = time;
+    }
+
+    fn replace(&self, engine: &mut E) {
+        if let Err(error) = (self.replace)(engine, &self.tls) {
+            log::error!("new certificates or revocation list not taken: {error}");
+        }
+    }
+
+    fn renew(&mut self, engine: &mut E, now: Now) {
+        let Some(state) = &self.state else { return };
+        match state::renew_if_due(state, now.unix) {
+            Ok(None) => {}
+            Ok(Some(new)) if *self.tls.cert == **new.replaces => {
+                let expires = crate::pki::certificate::date(new.expires);
+                log::info!("the server's certificate is renewed, now until {expires}");
+                self.tls.cert = new.certificate;
+                self.tls.key = new.key;
+                self.replace(engine);
+            }
+            Ok(Some(_)) => log::warn!(
+                "a new certificate is in {}, but this server was started with another",
+                state.display()
+            ),
+            Err(error) => log::error!("{error}"),
+        }
+    }
+}
+
+impl<E: crate::engine::Engine> Upkeep<E> for ServerUpkeep<E> {
+    fn admit(&mut self, engine: &mut E, _: Now, request: &AdmitRequest) -> Result<(), String> {
+        self.refresh_crl(engine);
+        let listed = self.crl.iter().any(|crl| is_listed(crl, &request.serial));
+        if listed || self.tls.revoked.contains(&request.serial) {
+            return Err("the certificate is revoked".into());
+        }
+        Ok(())
+    }
+
+    fn revoke(&mut self, serials: &[Vec<u8>]) {
+        for serial in serials {
+            if !self.tls.revoked.contains(serial) {
+                self.tls.revoked.push(serial.clone());
+            }
+        }
+    }
+
+    fn tend(&mut self, engine: &mut E, now: Now) -> Instant {
+        self.renew(engine, now);
+        self.refresh_crl(engine);
+        // In case somebody revoked while the control socket could not be reached.
+        if let Some(list) = self.state.as_deref().and_then(|state| state::revoked(state).ok()) {
+            let mut new = list.serials();
+            new.retain(|serial| !self.tls.revoked.contains(serial));
+            if !new.is_empty() {
+                self.revoke(&new);
+                engine.handle_reply(now, Reply::Revoked(new));
+            }
+        }
+        now.mono + RENEWAL_CHECK
+    }
+}
+
+fn modified(path: &std::path::Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|meta| meta.modified()).ok()
+}
+
+/// One or more lists in PEM form, or one in DER form.
+fn parse_crl(bytes: &[u8]) -> Result<Vec<CertRevocationList<'static>>, String> {
+    let parse = |der: &[u8]| {
+        BorrowedCertRevocationList::from_der(der)
+            .and_then(|list| Ok(CertRevocationList::Owned(list.to_owned()?)))
+            .map_err(|error| format!("not a revocation list: {error}"))
+    };
+    let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(bytes).collect();
+    if lists.is_empty() {
+        return Ok(vec![parse(bytes)?]);
+    }
+    let pem = |list: Result<CertificateRevocationListDer<'_>, _>| match list {
+        Ok(der) => parse(&der),
+        Err(error) => Err(format!("damaged: {error}")),
+    };
+    lists.into_iter().map(pem).collect()
+}
+
+/// Lists hold serial numbers as DER has them: with a zero byte before a first bit that is set.
+fn is_listed(list: &CertRevocationList<'_>, serial: &[u8]) -> bool {
+    let padded = [&[0], serial].concat();
+    [serial, &padded].into_iter().any(|serial| matches!(list.find_serial(serial), Ok(Some(_))))
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::buf::PacketMut;
+    use crate::engine::{ClientInfo, Command, DropCounters, Endpoint, Engine, PeerId, Verdict};
+
+    /// Remembers what it was told.
+    #[derive(Default)]
+    struct Told {
+        replaced: usize,
+        revoked: Vec<Vec<u8>>,
+        drops: DropCounters,
+    }
+
+    impl Engine for Told {
+        fn handle_udp(&mut self, _: Now, _: Endpoint, _: &mut PacketMut<'_>) -> Verdict {
+            Verdict::Consumed
+        }
+        fn handle_tun(&mut self, _: Now, _: &mut PacketMut<'_>) -> Verdict {
+            Verdict::Consumed
+        }
+        fn handle_timeout(&mut self, _: Now) {}
+        fn handle_reply(&mut self, _: Now, reply: Reply) {
+            if let Reply::Revoked(serials) = reply {
+                self.revoked.extend(serials);
+            }
+        }
+        fn poll_transmit(&mut self, _: Now, _: &mut PacketMut<'_>) -> Option<Endpoint> {
+            None
+        }
+        fn poll_broadcast(&mut self, _: Now, _: &[u8], _: &mut PacketMut<'_>) -> Option<Endpoint> {
+            None
+        }
+        fn poll_command(&mut self) -> Option<Command> {
+            None
+        }
+        fn poll_timeout(&self) -> Option<Instant> {
+            None
+        }
+        fn drops(&self) -> &DropCounters {
+            &self.drops
+        }
+        fn clients(&self) -> Vec<ClientInfo> {
+            Vec::new()
+        }
+    }
+
+    fn tls(crl: Option<(PathBuf, Vec<u8>)>) -> Tls {
+        Tls {
+            ca: Vec::new(),
+            cert: Vec::new(),
+            key: Zeroizing::new(Vec::new()),
+            only_tls13: false,
+            only_tls12: false,
+            require_usage: false,
+            verify_name: None,
+            crl,
+            revoked: vec![vec![9]],
+        }
+    }
+
+    fn upkeep(tls: Tls) -> ServerUpkeep<Told> {
+        ServerUpkeep::new(tls, None, |engine: &mut Told, _| {
+            engine.replaced += 1;
+            Ok(())
+        })
+    }
+
+    fn admit(upkeep: &mut ServerUpkeep<Told>, engine: &mut Told, serial: &[u8]) -> bool {
+        let request = AdmitRequest {
+            ticket: 1,
+            peer: PeerId(0),
+            common_name: "laptop".into(),
+            serial: serial.to_vec(),
+            from: Endpoint::new("192.0.2.1:1".parse().unwrap()),
+            renegotiation: false,
+        };
+        upkeep.admit(engine, Now::default(), &request).is_ok()
+    }
+
+    /// A list of one serial number that begins with a set bit, as DER.
+    fn crl(serial: u8) -> Vec<u8> {
+        use rcgen::{
+            CertificateParams, CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair,
+            KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+        };
+        let mut ca = CertificateParams::default();
+        ca.key_usages = vec![KeyUsagePurpose::CrlSign];
+        let issuer = Issuer::new(ca, KeyPair::generate().unwrap());
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2036, 1, 1),
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: vec![RevokedCertParams {
+                serial_number: SerialNumber::from_slice(&[serial, 2, 3]),
+                revocation_time: date_time_ymd(2026, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            }],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&issuer).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn named_serial_numbers_are_shut_out() {
+        let (mut upkeep, mut engine) = (upkeep(tls(None)), Told::default());
+        assert!(admit(&mut upkeep, &mut engine, &[8]) && !admit(&mut upkeep, &mut engine, &[9]));
+        upkeep.revoke(&[vec![8]]);
+        assert!(!admit(&mut upkeep, &mut engine, &[8]));
+    }
+
+    #[test]
+    fn a_changed_revocation_list_is_read_and_a_broken_one_is_not_trusted() {
+        let path = std::env::temp_dir().join(format!("sixgate-crl-{}", std::process::id()));
+        // Each version gets a time of its own: the clock of the file system may be coarse.
+        let write = |bytes: &[u8], seconds| {
+            fs::write(&path, bytes).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            fs::File::options().append(true).open(&path).unwrap().set_modified(time).unwrap();
+        };
+        write(&crl(0x81), 1_000_000);
+        let bytes = fs::read(&path).unwrap();
+        let (mut upkeep, mut engine) = (upkeep(tls(Some((path.clone(), bytes)))), Told::default());
+        assert!(!admit(&mut upkeep, &mut engine, &[0x81, 2, 3]));
+        assert!(admit(&mut upkeep, &mut engine, &[0x71, 2, 3]));
+        assert_eq!(engine.replaced, 0);
+        write(&crl(0x71), 2_000_000);
+        assert!(!admit(&mut upkeep, &mut engine, &[0x71, 2, 3]));
+        assert!(admit(&mut upkeep, &mut engine, &[0x81, 2, 3]));
+        assert_eq!(engine.replaced, 1);
+        write(b"not a list", 3_000_000);
+        assert!(!admit(&mut upkeep, &mut engine, &[0x71, 2, 3]), "the old list still holds");
+        fs::remove_file(&path).unwrap();
+        assert!(!admit(&mut upkeep, &mut engine, &[0x71, 2, 3]));
+        assert_eq!(engine.replaced, 1);
+    }
+}
