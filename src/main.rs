@@ -1,2 +1,53 @@
-//! sixgate
-fn main() {}
+//! The program: arguments in, exit code out. 0 is success, 1 a failure that one line explains, 2 a
+//! mistake in the arguments.
+
+use std::process::ExitCode;
+
+use sixgate::cli::{self, Command};
+use sixgate::config;
+use sixgate::sys::store::DiskFiles;
+use sixgate::sys::{commands, service};
+
+fn main() -> ExitCode {
+    let mut arguments = Vec::new();
+    for argument in std::env::args_os().skip(1) {
+        match argument.into_string() {
+            Ok(text) => arguments.push(text),
+            Err(argument) => return fail(2, &format!("{argument:?} is not UTF-8 text")),
+        }
+    }
+    match cli::parse(&arguments) {
+        Err(error) => fail(2, &error),
+        Ok(command) => match execute(command) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(1, &error),
+        },
+    }
+}
+
+fn execute(command: Command) -> Result<(), String> {
+    match command {
+        Command::Up(options) => service::up(&options),
+        Command::Run(options) => {
+            service::run(service::load(config::load_file(&options.file, &DiskFiles))?)
+        }
+        Command::OpenVpn(arguments) => {
+            service::run(service::load(config::load_args(&arguments, &DiskFiles))?)
+        }
+        Command::Check(options) => service::check(&options.file),
+        Command::ClientAdd(options) => commands::client_add(&options),
+        Command::ClientList(options) => commands::client_list(&options),
+        Command::ClientRevoke(options) => commands::client_revoke(&options),
+        Command::Status(options) => commands::status(&options),
+        Command::Print(text) => commands::print(&text),
+    }
+}
+
+/// Reports on standard error, and in the log when that is somewhere else.
+fn fail(code: u8, error: &str) -> ExitCode {
+    for line in error.lines() {
+        eprintln!("sixgate: {line}");
+    }
+    service::log_failure(error);
+    ExitCode::from(code)
+}

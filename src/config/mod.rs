@@ -297,6 +297,8 @@ pub struct Process {
     pub group: Option<String>,
     /// `verb` 0..11.
     pub verb: u8,
+    /// `daemon`: go to the background once everything is open.
+    pub daemon: bool,
     /// `syslog`/`daemon` name: log to the system's log under this name.
     pub syslog: Option<String>,
     /// `log`, `log-append`: the file and whether what it holds is kept.

@@ -80,6 +80,12 @@ pub fn start(target: Target, verb: u8) {
     log::set_max_level(level(verb));
 }
 
+/// Whether lines go to standard error, or nowhere yet.
+pub fn is_stderr() -> bool {
+    let guard = LOGGER.0.lock().unwrap_or_else(PoisonError::into_inner);
+    guard.as_ref().is_none_or(|state| matches!(state.target, Target::Stderr { .. }))
+}
+
 /// Prepares syslog under `name`; the name is kept for the life of the process.
 pub fn open_syslog(name: &str) {
     let name = CString::new(name).unwrap_or_else(|_| c"sixgate".to_owned());

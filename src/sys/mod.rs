@@ -3,8 +3,9 @@
 //!
 //! [`event_loop`] drives an [`Engine`](crate::engine::Engine) with what [`udp`], [`tun`],
 //! [`signal`], [`ctl_socket`] and [`resolve`] bring, and carries its commands out with
-//! [`netlink`] and [`admission`]. [`start`] and [`service`] put all of it together in the order
-//! that privileges demand: open everything, give privileges up ([`privilege`]), then loop.
+//! [`netlink`] and [`admission`]. [`service`] puts all of it together in the order that privileges
+//! demand: open everything, give privileges up ([`privilege`]), then loop. [`commands`] do without
+//! a loop.
 //!
 //! What the parts leave to others: no module here knows the wire protocol, certificates or the
 //! meaning of a directive.
@@ -13,6 +14,7 @@
 
 pub mod admission;
 pub mod clock;
+pub mod commands;
 pub mod ctl_socket;
 pub mod event_loop;
 pub mod logger;
@@ -21,6 +23,7 @@ mod poll;
 pub mod privilege;
 pub mod process;
 pub mod resolve;
+pub mod service;
 pub mod signal;
 mod sockaddr;
 pub mod state;

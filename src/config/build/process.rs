@@ -16,11 +16,13 @@ pub(super) fn process(b: &mut Build<'_>) -> Process {
         }
         (_, _, file) => file.map(|file| (file, false)),
     };
+    let daemon = b.line("daemon");
     Process {
         user: text(b, "user"),
         group: text(b, "group"),
         verb: b.value("verb", 0..=11).unwrap_or(1) as u8,
-        syslog: b.line("syslog").map(|line| line.arg(0).unwrap_or("sixgate").to_owned()),
+        daemon: daemon.is_some(),
+        syslog: b.line("syslog").or(daemon).map(|line| line.arg(0).unwrap_or("sixgate").to_owned()),
         log_file,
         pid_file: path(b, "writepid"),
         state: path(b, "sixgate-state"),

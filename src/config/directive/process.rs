@@ -7,7 +7,7 @@ super::rows! { "Process, log, scripts, management";
 "client-crresponse", 1, 1, [SERVER], Refused("scripts are not run yet"), "command told of a challenge's answer";
 "client-disconnect", 1, 1, [SERVER], Refused("scripts are not run yet; remove the line if the VPN works without it"), "command run when a client leaves";
 "config", 1, 1, [BOTH CCD MANY], Done, "read a further configuration file here";
-"daemon", 0, 1, [BOTH], Ignored("sixgate stays in the foreground; procd or systemd (Type=exec) keep it running"), "go to the background and log to the system's log";
+"daemon", 0, 1, [BOTH], Done, "go to the background and log to the system's log";
 "down", 1, 1, [BOTH], Refused("scripts are not run yet; remove the line if the VPN works without it"), "command run when the device closes";
 "down-pre", 0, 0, [BOTH], Ignored("it only says when `down` runs"), "run `down` earlier";
 "echo", 0, ANY, [BOTH CCD PUSHED MANY], Ignored("it only prints its arguments"), "print the arguments";

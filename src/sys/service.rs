@@ -1,0 +1,223 @@
+//! Running a server or a client: opens everything in the order that privileges demand, then loops.
+//!
+//! What can fail because of the configuration comes first and changes nothing; then sockets and
+//! the device; then privileges are given up for good. The files that the configuration names have
+//! been read by then, and what is read again later (a revocation list) must be readable by `user`.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::clock::{OsRandom, unix_time};
+use super::ctl_socket::ControlSocket;
+use super::event_loop::{EventLoop, Upkeep};
+use super::logger::{self, Target};
+use super::netlink::Netlink;
+use super::privilege::{self, Identity};
+use super::process::{self, PidFile};
+use super::resolve::Resolver;
+use super::signal::Signals;
+use super::store::DiskFiles;
+use super::tun::TunDevice;
+use super::tunnel::TunnelConfig;
+use super::udp::UdpSocket;
+use super::{commands, state};
+use crate::cli;
+use crate::config::{self, Config, ConfigError, Loaded, Process, Role, ServerRole};
+use crate::engine::{Engine, TunnelSettings};
+
+/// Runs what the configuration describes until it ends; an error is one line for the user.
+pub fn run(mut config: Config) -> Result<(), String> {
+    require_privilege()?;
+    start_log(&config.process)?;
+    if let Some(state) = &config.process.state {
+        let revoked = state::revoked(state)?;
+        revoked.notes.iter().for_each(|note| log::warn!("{note}"));
+        config.tls.revoked.extend(revoked.serials());
+    }
+    Err("this version cannot run anything yet".into())
+}
+
+/// `sixgate up`: completes the state folder, says what it did, and runs the server in it.
+pub fn up(options: &cli::Up) -> Result<(), String> {
+    require_privilege()?;
+    let wanted =
+        state::Options { endpoint: options.endpoint.clone(), local_networks: local_networks() };
+    let ensured = state::ensure(&options.dir, &wanted, unix_time(), &mut OsRandom::new())?;
+    for line in &ensured.created {
+        commands::print(&format!("made {line}\n"))?;
+    }
+    if let Some(profile) = &ensured.first_profile {
+        let profile = profile.display();
+        commands::print(&format!("give this profile to the first client: {profile}\n"))?;
+    }
+    commands::remark(&ensured.notes);
+    let mut config = load(config::load_file(&ensured.config, &DiskFiles))?;
+    if options.syslog {
+        config.process.syslog = Some("sixgate".into());
+    }
+    if let Role::Server(role) = &config.role {
+        for (name, net) in [("IPv4", role.v4.map(IpNet::V4)), ("IPv6", role.v6.map(IpNet::V6))] {
+            if let Some(net) = net {
+                commands::print(&format!("{name} network of the tunnel: {net}\n"))?;
+            }
+        }
+        commands::remark(&forwarding_remarks(role));
+    }
+    run(config)
+}
+
+/// `sixgate check`: says what a configuration file would do, and fails where `run` would.
+pub fn check(file: &Path) -> Result<(), String> {
+    let loaded = config::load_file(file, &DiskFiles);
+    if let Ok(loaded) = &loaded {
+        commands::print(&loaded.plan().into_iter().map(|line| line + "\n").collect::<String>())?;
+    }
+    load(loaded).map(|_| ())
+}
+
+/// Writes why the program ends to its log, unless that is standard error, where `main` says it.
+pub fn log_failure(error: &str) {
+    if !logger::is_stderr() {
+        error.lines().for_each(|line| log::error!("{line}"));
+    }
+}
+
+/// Prints the warnings of a configuration, and its problems as the error.
+pub fn load(loaded: Result<Loaded, ConfigError>) -> Result<Config, String> {
+    let (result, warnings) = match loaded {
+        Ok(Loaded { config, warnings }) => (Ok(config), warnings),
+        Err(error) => (Err(error.to_string()), error.warnings),
+    };
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+    result
+}
+
+/// Opens everything for an engine and runs it.
+pub fn serve<E: Engine, U: Upkeep<E>>(
+    config: &Config,
+    engine: E,
+    upkeep: U,
+    settings: Option<TunnelSettings>,
+) -> Result<(), String> {
+    let process = &config.process;
+    let identity = Identity::find(process.user.as_deref(), process.group.as_deref())?;
+    let signals = Signals::open().map_err(|error| format!("signals: {error}"))?;
+    let control = process.state.as_deref().map(ControlSocket::bind).transpose()?;
+    let udp = UdpSocket::bind(&config.transport)?;
+    let tun = TunDevice::open(config.device.name.as_deref())?;
+    let mut tunnel = TunnelConfig::new(tun.name(), tun.index())?;
+    if let Some(settings) = &settings {
+        tunnel.apply(settings)?;
+    }
+    let resolver = Resolver::new().map_err(|error| format!("socket pair: {error}"))?;
+    if process.daemon {
+        process::detach().map_err(|error| format!("going to the background: {error}"))?;
+    }
+    // After that, as the process id is another one in the background.
+    let _pid_file = process.pid_file.as_deref().map(PidFile::write).transpose()?;
+    identity.assume()?;
+    announce(&udp, &tun, settings.as_ref());
+    EventLoop { engine, upkeep, udp, tun, tunnel, signals, control, resolver }.run()
+}
+
+fn announce(udp: &UdpSocket, tun: &TunDevice, settings: Option<&TunnelSettings>) {
+    let families = match (udp.is_dual_stack(), udp.local().is_ipv6()) {
+        (true, _) => "IPv4 and IPv6",
+        (false, true) => "IPv6",
+        (false, false) => "IPv4",
+    };
+    let nets: Vec<String> = settings
+        .into_iter()
+        .flat_map(|s| [s.v4.map(|net| net.to_string()), s.v6.map(|net| net.to_string())])
+        .flatten()
+        .collect();
+    let (port, name) = (udp.local().port(), tun.name());
+    log::info!("running: {name} {}, UDP port {port} over {families}", nets.join(" "));
+}
+
+fn require_privilege() -> Result<(), String> {
+    if privilege::may_administer() {
+        return Ok(());
+    }
+    Err(if privilege::is_root() {
+        "CAP_NET_ADMIN is missing: in a container, allow it there".into()
+    } else {
+        "not root: a VPN changes addresses and routes; start as root or with CAP_NET_ADMIN".into()
+    })
+}
+
+fn start_log(process: &Process) -> Result<(), String> {
+    let target = match (&process.log_file, &process.syslog) {
+        (Some((path, append)), _) => Target::File(open_log(path, *append)?),
+        (None, Some(name)) => {
+            logger::open_syslog(name);
+            Target::Syslog
+        }
+        (None, None) => Target::stderr(),
+    };
+    logger::start(target, process.verb);
+    Ok(())
+}
+
+fn open_log(path: &Path, append: bool) -> Result<std::fs::File, String> {
+    OpenOptions::new()
+        .create(true)
+        .write(true)
+        .append(append)
+        .truncate(!append)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| format!("log {}: {error}", path.display()))
+}
+
+/// The server's own addresses: the first of each network.
+pub fn server_settings(role: &ServerRole, mtu: u16) -> TunnelSettings {
+    let v4 = role.v4.and_then(|net| {
+        Ipv4Net::new(net.hosts().next().unwrap_or(net.network()), net.prefix_len()).ok()
+    });
+    let v6 = role.v6.and_then(|net| {
+        let first = u128::from(net.network()) | 1;
+        Ipv6Net::new(first.into(), net.prefix_len()).ok()
+    });
+    TunnelSettings { v4, v6, mtu, ..TunnelSettings::default() }
+}
+
+/// Whether the kernel passes packets on between interfaces; remarks on what is switched off.
+fn forwarding_remarks(role: &ServerRole) -> Vec<String> {
+    let switches = [
+        (role.v4.is_some(), "net.ipv4.ip_forward", "IPv4"),
+        (role.v6.is_some(), "net.ipv6.conf.all.forwarding", "IPv6"),
+    ];
+    let is_off = |name: &str| {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "0")
+    };
+    switches
+        .into_iter()
+        .filter(|(wanted, name, _)| *wanted && is_off(name))
+        .map(|(_, name, family)| {
+            format!(
+                "{family} forwarding is off: clients reach this host but nothing behind it; \
+                 'sysctl -w {name}=1' switches it on"
+            )
+        })
+        .collect()
+}
+
+/// The IPv4 networks of this host, for the choice of one that is free.
+fn local_networks() -> Vec<Ipv4Net> {
+    let networks = Netlink::open().and_then(|mut netlink| netlink.local_networks());
+    networks
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|net| match net {
+            IpNet::V4(v4) => Some(v4),
+            IpNet::V6(_) => None,
+        })
+        .collect()
+}
