@@ -5,6 +5,7 @@ internet and a folder for configurations and logs.
 """
 
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -17,13 +18,16 @@ from lib.process import Failure, Process, command
 ROOT = Path(__file__).resolve().parents[3]
 SIXGATE = ROOT / "target" / "release" / "sixgate"
 
+# Root folders of other Debian releases, whose OpenVPN is older or newer; tests/run makes them.
+SUITES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sixgate"
+
 REGISTRY: list["Entry"] = []
 
 
 class Entry:
     """A registered case."""
 
-    def __init__(self, function, name: str, clients: int, alone: bool, own: bool):
+    def __init__(self, function, name: str, clients: int, alone: bool, own: bool, asked: bool):
         self.function = function
         self.name = name
         self.clients = clients
@@ -31,20 +35,22 @@ class Entry:
         self.alone = alone
         # About what only sixgate has; meaningless with a stock server.
         self.own = own
+        # Runs only when it is asked for by name.
+        self.asked = asked
 
 
 def case(clients: int = 1, alone: bool = False, own: bool = False):
     """Registers a function of one argument as FILE.function_name."""
     def register(function):
-        name = f"{function.__module__}.{function.__name__}".replace("_", "-")
-        REGISTRY.append(Entry(function, name, clients, alone, own))
+        add(function.__module__, function.__name__.replace("_", "-"), function, clients, alone, own)
         return function
     return register
 
 
-def add(module: str, name: str, function, clients: int = 1, alone: bool = False, own: bool = False) -> None:
-    """Registers one row of a table of cases."""
-    REGISTRY.append(Entry(function, f"{module}.{name}", clients, alone, own))
+def add(module: str, name: str, function, clients: int = 1, alone: bool = False, own: bool = False,
+        asked: bool = False) -> None:
+    """Registers one row of a table of cases as MODULE.NAME."""
+    REGISTRY.append(Entry(function, f"{module}.{name}", clients, alone, own, asked))
 
 
 class Shared:
@@ -68,6 +74,8 @@ class Case:
         self.dir = folder
         self.shared = shared
         self.stock = stock
+        # The Debian release whose OpenVPN is the client; the machine's own if None.
+        self.suite: str | None = None
         self.net = Net(entry.clients)
         self._processes: list[Process] = []
 

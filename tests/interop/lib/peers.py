@@ -109,8 +109,20 @@ class Client:
         self.process: Process | None = None
 
     def start(self) -> None:
-        self.process = self.case.process(
-            self.host.inside("openvpn", "--config", self.config, "--verb", 4, "--connect-retry", 1, 2), self.name)
+        from lib.case import ROOT, SUITES
+        openvpn = ["openvpn", "--config", self.config, "--verb", 4, "--connect-retry", 1, 2]
+        if self.case.suite:
+            root = SUITES / self.case.suite
+            if not (root / "usr" / "sbin" / "openvpn").exists():
+                raise Failure(f"no OpenVPN in {root}: run 'tests/run setup'")
+            # `ip netns exec` gives the process its own mounts, so that these are gone when it is.
+            openvpn = ["sh", "-ec", """
+                root=$1 work=$2; shift 2
+                mkdir -p "$root$work"
+                mount --bind "$work" "$root$work"; mount --bind /dev "$root/dev"; mount -t proc proc "$root/proc"
+                exec chroot "$root" "$@"
+                """, "sh", root, ROOT / "target" / "interop", *openvpn]
+        self.process = self.case.process(self.host.inside(*openvpn), self.name)
 
     def wait_up(self, timeout: float = 30, after: int = 0) -> None:
         self.process.expect(self.UP, timeout=timeout, after=after)
