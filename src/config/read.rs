@@ -259,7 +259,9 @@ impl<'a> Reader<'a> {
             }
             return;
         }
-        if !known.places.contains(MANY) {
+        // An option on the command line is there to replace what a file says; anything else that
+        // is given twice may be an oversight.
+        if !known.places.contains(MANY) && &*line.origin.file != Origin::COMMAND_LINE {
             let before = self.lines.iter().rev().find(|other| other.name == line.name);
             if let Some(before) =
                 before.filter(|before| before.args != line.args || before.inline != line.inline)

@@ -388,11 +388,10 @@ fn includes_folders_and_arguments() {
     let loaded = load_args(&args, &memory).unwrap();
     assert_eq!(loaded.config.process.verb, 5);
     assert_eq!(loaded.config.process.pid_file.as_deref(), Some(Path::new("/etc/vpn/x.pid")));
-    assert_eq!(loaded.warnings.len(), 1);
-    assert_eq!(
-        loaded.warnings.first().map(ToString::to_string).as_deref(),
-        Some("command line: `verb` replaces the one at main.conf:3")
-    );
+    assert_eq!(loaded.warnings, []);
+    let twice = server("verb 3\nverb 4");
+    let expected = "main.conf:2: `verb` replaces the one at main.conf:1";
+    assert_eq!(twice.warnings.first().map(ToString::to_string).as_deref(), Some(expected));
     let looped = load("config main.conf\n").unwrap_err();
     assert!(looped.to_string().contains("include each other"));
 }

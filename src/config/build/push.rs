@@ -84,20 +84,30 @@ fn pushed(b: &mut Build<'_>, line: &Line, role: &ServerRole, words: &[String]) {
     }
 }
 
+/// Flags add up over several lines, so the families are looked at over all of them, once.
 fn redirect(b: &mut Build<'_>, line: &Line, role: &ServerRole, flags: &[&str]) {
     let known =
         ["local", "autolocal", "def1", "bypass-dhcp", "bypass-dns", "block-local", "ipv6", "!ipv4"];
     if let Some(other) = flags.iter().find(|flag| !known.contains(flag)) {
         b.warn(line, format!("clients do not know the flag `{}`", other.escape_debug()));
     }
-    let ipv6 = flags.contains(&"ipv6");
-    if role.v6.is_some() && !ipv6 {
+    let redirects = |push: &&String| push.split_whitespace().next() == Some("redirect-gateway");
+    let has = |wanted| {
+        role.push
+            .iter()
+            .filter(redirects)
+            .any(|push| push.split_whitespace().any(|flag| flag == wanted))
+    };
+    if role.push.iter().find(redirects).map(String::as_str) != line.arg(0) {
+        return;
+    }
+    if role.v6.is_some() && !has("ipv6") {
         b.warn(line, "leaves the clients' IPv6 traffic outside the tunnel; add the flag `ipv6` to take it too");
     }
-    if role.v6.is_none() && ipv6 {
+    if role.v6.is_none() && has("ipv6") {
         b.warn(line, "the flag `ipv6` has no effect without `server-ipv6`: the clients' IPv6 traffic stays outside");
     }
-    if role.v4.is_none() && !flags.contains(&"!ipv4") {
+    if role.v4.is_none() && !has("!ipv4") {
         b.warn(line, "the VPN has no IPv4; add the flag `!ipv4`, or clients complain about a missing gateway");
     }
 }

@@ -1,3 +1,5 @@
+//! Data packets: known answers, replay, truncation and limits.
+
 use super::*;
 use crate::buf::PacketBuf;
 

@@ -1,3 +1,5 @@
+//! Epoch keys: known answers, key changes and what they refuse.
+
 use super::super::tests::{CIPHERS, FOX, hex, test_block};
 use super::*;
 use crate::buf::PacketBuf;
