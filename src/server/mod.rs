@@ -1,10 +1,272 @@
-//! The server engine.
+//! The server engine: many peers, one tunnel device.
+//!
+//! ```text
+//! handle_udp   inbound ─ data ─────> peers ─> session.open ─> source check ─> forward
+//!              inbound ─ control ──> peers by address and session id, else admit (strangers)
+//!                                    └> control: session events ─> auth ─> Command::Admit
+//! handle_reply auth ─> negotiate, pool.lease, routes.insert, push ─> Connected
+//! handle_tun   outbound ─ routes.lookup ─> session.seal
+//! ```
+//!
+//! Memory is taken when a peer proves its address, never for a stranger and never for a data
+//! packet. All side effects are [`Command`]s. Sessions do the cryptography and the timers; what a
+//! packet means for *other* clients is decided here.
 
 pub mod admit;
+mod auth;
+mod control;
 pub mod cookie;
+mod forward;
+mod inbound;
+mod leave;
 pub mod negotiate;
+mod outbound;
+pub mod peer;
 pub mod peers;
 pub mod pool;
 pub mod push;
 pub mod rate;
 pub mod routes;
+
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::buf::PacketMut;
+use crate::config::{self, Config, ServerRole};
+use crate::engine::{
+    ClientInfo, Command, DropCounters, DropReason, Endpoint, Engine, PeerId, Reply, Verdict,
+};
+use crate::limits::{CONTROL_MTU, HEADROOM, MAX_HALF_OPEN, SEND_WINDOW};
+use crate::random::Random;
+use crate::server::admit::Gate;
+use crate::server::outbound::Broadcast;
+use crate::server::peer::Peer;
+use crate::server::peers::Peers;
+use crate::server::pool::Pools;
+use crate::server::push::Local;
+use crate::server::rate::RateLimit;
+use crate::server::routes::Routes;
+use crate::session::occ::options_string;
+use crate::session::{Role, SessionConfig, SharedUnixTime, TlsContext};
+use crate::time::{Instant, Now};
+
+/// Prefixes per client and family that the route table has room for: its address and what is
+/// behind it.
+const PREFIXES_PER_CLIENT: usize = 4;
+/// Names of gone clients whose addresses are remembered, per client that may be connected.
+const REMEMBERED_PER_CLIENT: usize = 4;
+/// ICMP errors per second, over all clients.
+const ICMP_RATE: u32 = 100;
+
+/// A VPN server.
+pub struct Server {
+    config: Arc<Config>,
+    role: ServerRole,
+    /// Our own tunnel addresses.
+    local: Local,
+    /// `push` options that can be pushed.
+    push: Vec<String>,
+    session: Arc<SessionConfig>,
+    gate: Gate,
+    peers: Peers<Peer>,
+    routes: Routes,
+    pools: Pools,
+    /// Serial numbers that are refused.
+    revoked: Vec<Vec<u8>>,
+    rng: Box<dyn Random>,
+    drops: DropCounters,
+    commands: VecDeque<Command>,
+    /// Peers that may have something to send; each at most once.
+    ready: VecDeque<PeerId>,
+    broadcast: Broadcast,
+    /// No peer wants attention earlier; it may well be later.
+    deadline: Option<Instant>,
+    last_ticket: u64,
+    icmp: RateLimit,
+    /// Goodbyes are under way; then we end.
+    closing: Option<Instant>,
+}
+
+impl Server {
+    /// A server for this configuration. The error names what to change in it.
+    pub fn new(config: Arc<Config>, now: Now, mut rng: Box<dyn Random>) -> Result<Self, String> {
+        let config::Role::Server(role) = config.role.clone() else {
+            return Err("this is the configuration of a client".into());
+        };
+        if role.v4.is_none() && role.v6.is_none() {
+            return Err("neither `server` nor `server-ipv6` is set: no address to give out".into());
+        }
+        let push = role.push.iter().filter(|option| match push::check(option) {
+            Ok(()) => true,
+            Err(why) => {
+                log::warn!("push {option:?} is left out: {}", why.as_str());
+                false
+            }
+        });
+        let push = push.cloned().collect();
+        let time = SharedUnixTime::default();
+        time.set(now.unix);
+        let tls = TlsContext::server(&config.tls, time)?;
+        let session = Arc::new(SessionConfig {
+            role: Role::Server,
+            tls,
+            timers: config.timers,
+            options: options_string(&config, Role::Server),
+            peer_info: String::new(),
+            credentials: None,
+            control_mtu: CONTROL_MTU,
+            send_window: SEND_WINDOW,
+        });
+        let clients = role.max_clients;
+        Ok(Self {
+            gate: Gate::new(&config, &role, &mut *rng),
+            local: Local::new(role.v4, role.v6),
+            push,
+            session,
+            peers: Peers::with_capacity(clients.saturating_add(MAX_HALF_OPEN)),
+            routes: Routes::with_capacity(clients.saturating_mul(PREFIXES_PER_CLIENT)),
+            pools: Pools::new(role.v4, role.v6, clients.saturating_mul(REMEMBERED_PER_CLIENT)),
+            revoked: config.tls.revoked.clone(),
+            rng,
+            drops: DropCounters::default(),
+            commands: VecDeque::new(),
+            ready: VecDeque::new(),
+            broadcast: Broadcast::default(),
+            deadline: None,
+            last_ticket: 0,
+            icmp: RateLimit::new(ICMP_RATE, Duration::from_secs(1)),
+            closing: None,
+            role,
+            config,
+        })
+    }
+
+    /// Uses another certificate for handshakes from now on; on error everything stays.
+    pub fn replace_identity(&mut self, tls: &config::Tls) -> Result<(), String> {
+        self.session.tls.replace(tls)
+    }
+
+    /// The address leases, to read them back at start and to write them down.
+    pub fn pools_mut(&mut self) -> &mut Pools {
+        &mut self.pools
+    }
+
+    /// Counts what came of a packet.
+    fn counted(&mut self, outcome: Result<Verdict, DropReason>) -> Verdict {
+        match outcome {
+            Ok(verdict) => verdict,
+            Err(reason) => {
+                self.drops.count(reason);
+                Verdict::Drop(reason)
+            }
+        }
+    }
+
+    /// Queues a peer for transmission; its deadline is taken note of when it has nothing left.
+    fn touch(&mut self, id: PeerId) {
+        if let Some(entry) = self.peers.get_mut(id).filter(|entry| !entry.peer.queued) {
+            entry.peer.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Takes note of a peer's deadline.
+    fn watch(&mut self, id: PeerId) {
+        let theirs = self.peers.get(id).and_then(|entry| entry.peer.deadline());
+        self.deadline = [self.deadline, theirs].into_iter().flatten().min();
+    }
+}
+
+impl Engine for Server {
+    fn handle_udp(&mut self, now: Now, from: Endpoint, packet: &mut PacketMut<'_>) -> Verdict {
+        let outcome = self.inbound(now, from, packet);
+        self.counted(outcome)
+    }
+
+    fn handle_tun(&mut self, now: Now, packet: &mut PacketMut<'_>) -> Verdict {
+        let outcome = self.outbound(now, packet);
+        self.counted(outcome)
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        self.session.tls.set_time(now.unix);
+        self.deadline = None;
+        // Every id is looked at: one peer's timeout may end another, and lists would go stale.
+        for id in (0..self.peers.capacity()).map(|at| PeerId(at as u32)) {
+            let due = self.peers.get(id).and_then(|entry| entry.peer.deadline());
+            if due.is_some_and(|due| due <= now.mono) {
+                self.peer_timeout(now, id);
+            } else {
+                self.watch(id);
+            }
+        }
+        if self.closing.is_some_and(|at| at <= now.mono) {
+            self.end();
+        }
+    }
+
+    fn handle_reply(&mut self, now: Now, reply: Reply) {
+        self.session.tls.set_time(now.unix);
+        match reply {
+            Reply::Admit { ticket, verdict } => self.decided(now, ticket, verdict),
+            Reply::Revoked(serials) => self.revoke(now, serials),
+            Reply::Kick(name) => self.kick(now, &name),
+            Reply::Shutdown => self.shutdown(now),
+            Reply::Restart => self.restart(now),
+            // Answers to commands that only a client gives.
+            Reply::Resolved(_) | Reply::Configured(_) => {}
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Now, out: &mut PacketMut<'_>) -> Option<Endpoint> {
+        out.reset(HEADROOM);
+        if let Some(to) = self.gate.poll_answer(out) {
+            return Some(to);
+        }
+        while let Some(id) = self.ready.front().copied() {
+            if let Some(entry) = self.peers.get_mut(id) {
+                out.reset(HEADROOM);
+                if entry.peer.session.poll_transmit(now, out) {
+                    return Some(entry.endpoint());
+                }
+                entry.peer.queued = false;
+            }
+            self.ready.pop_front();
+            // A failed session reports its end only when its TLS alert is out.
+            match self.events(now, id) {
+                true => self.touch(id),
+                false => self.watch(id),
+            }
+        }
+        None
+    }
+
+    fn poll_broadcast(
+        &mut self,
+        now: Now,
+        packet: &[u8],
+        out: &mut PacketMut<'_>,
+    ) -> Option<Endpoint> {
+        self.next_copy(now, packet, out)
+    }
+
+    fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        [self.deadline, self.closing].into_iter().flatten().min()
+    }
+
+    fn drops(&self) -> &DropCounters {
+        &self.drops
+    }
+
+    fn clients(&self) -> Vec<ClientInfo> {
+        let info = |(id, entry): (PeerId, &peers::Entry<Peer>)| {
+            Some(entry.peer.client()?.info(id, entry.endpoint(), ""))
+        };
+        self.peers.iter().filter_map(info).collect()
+    }
+}

@@ -120,12 +120,6 @@ impl<P> Peers<P> {
         slots.filter_map(|(at, slot)| Some((PeerId(at as u32), slot.as_deref()?)))
     }
 
-    /// All peers by id.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (PeerId, &mut Entry<P>)> + '_ {
-        let slots = self.slots.iter_mut().enumerate();
-        slots.filter_map(|(at, slot)| Some((PeerId(at as u32), slot.as_deref_mut()?)))
-    }
-
     /// Ids below this one may be in use.
     pub const fn capacity(&self) -> usize {
         self.slots.len()

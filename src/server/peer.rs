@@ -1,0 +1,161 @@
+//! One peer of a server: its session, and how far it has come [9.4].
+//!
+//! ```text
+//! Handshake ─ Authenticate ─> Asking ─ Reply::Admit ─> Connected ─ leaves ─> Leaving ─> gone
+//!     └──────────────────────────┴── refused: AUTH_FAILED ─────────────────────┘
+//! ```
+//!
+//! Only a `Connected` peer owns addresses and has its data packets opened, so nothing that has to
+//! do with tunnel traffic can happen to a peer that was not admitted.
+
+use crate::engine::{ClientInfo, Endpoint, PeerId};
+use crate::server::negotiate::{Offer, Terms};
+use crate::server::pool::Lease;
+use crate::session::{PeerIdentity, Session};
+use crate::time::{Instant, UnixTime};
+use crate::wire::mss::MssLimits;
+use crate::wire::opcode::KeyId;
+
+/// A session and what the server knows of its peer.
+pub struct Peer {
+    /// The tunnel itself.
+    pub session: Session,
+    /// How far the peer has come.
+    pub stage: Stage,
+    /// It asked for its configuration before there was any [7.2].
+    pub push_requested: bool,
+    /// It waits in the queue of peers that may have something to send.
+    pub queued: bool,
+}
+
+impl Peer {
+    /// A peer whose address is proven (or that cannot prove it), and nothing else.
+    pub const fn new(session: Session) -> Self {
+        Self { session, stage: Stage::Handshake, push_requested: false, queued: false }
+    }
+
+    /// The admitted client, if it is one.
+    pub const fn client(&self) -> Option<&Client> {
+        match &self.stage {
+            Stage::Connected(client) => Some(client),
+            Stage::Handshake | Stage::Asking(_) | Stage::Leaving { .. } => None,
+        }
+    }
+
+    /// The name it has proven to have.
+    pub fn name(&self) -> Option<&str> {
+        match &self.stage {
+            Stage::Asking(applicant) => Some(applicant.who.name()),
+            Stage::Connected(client) => Some(client.who.name()),
+            Stage::Handshake | Stage::Leaving { .. } => None,
+        }
+    }
+
+    /// Whether it waits for the answer to this request.
+    pub fn awaits(&self, ticket: u64) -> bool {
+        match &self.stage {
+            Stage::Asking(applicant) => applicant.ticket == ticket,
+            Stage::Connected(client) => client.asking.is_some_and(|(open, _)| open == ticket),
+            Stage::Handshake | Stage::Leaving { .. } => false,
+        }
+    }
+
+    /// When it wants attention at the latest.
+    pub fn deadline(&self) -> Option<Instant> {
+        let own = match &self.stage {
+            Stage::Leaving { until } => Some(*until),
+            Stage::Handshake | Stage::Asking(_) | Stage::Connected(_) => None,
+        };
+        [own, self.session.poll_timeout()].into_iter().flatten().min()
+    }
+}
+
+/// How far a peer has come.
+pub enum Stage {
+    /// TLS and key exchange are under way.
+    Handshake,
+    /// It has proven who it is; the outside world decides.
+    Asking(Box<Applicant>),
+    /// It is in.
+    Connected(Box<Client>),
+    /// It was refused, or has said goodbye: acknowledgements still flow, nothing else does. Set
+    /// once and never extended (CVE-2024-28882).
+    Leaving {
+        /// When its place becomes free.
+        until: Instant,
+    },
+}
+
+/// Who a peer has proven to be; the same for as long as it is connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who {
+    /// Its certificate.
+    pub identity: PeerIdentity,
+    /// User name, or empty.
+    pub username: String,
+}
+
+impl Who {
+    /// The name that addresses, limits and logs go by.
+    pub fn name(&self) -> &str {
+        &self.identity.common_name
+    }
+}
+
+/// A peer that waits to be admitted.
+pub struct Applicant {
+    /// Names the open request.
+    pub ticket: u64,
+    /// Who it is.
+    pub who: Who,
+    /// What it can do.
+    pub offer: Offer,
+}
+
+/// An admitted client.
+pub struct Client {
+    /// Who it is.
+    pub who: Who,
+    /// What it can do.
+    pub offer: Offer,
+    /// What was agreed.
+    pub terms: Terms,
+    /// Its addresses.
+    pub lease: Lease,
+    /// PUSH_REPLY, in parts.
+    pub push: Vec<String>,
+    /// When it was sent last.
+    pub pushed: Option<Instant>,
+    /// The open request of a renegotiation, and its key.
+    pub asking: Option<(u64, KeyId)>,
+    /// Since when it is in.
+    pub since: UnixTime,
+    /// Largest packet it can take.
+    pub mtu: u16,
+    /// Limits for TCP segments on their way.
+    pub mss: Option<MssLimits>,
+    /// Tunnel bytes from it.
+    pub bytes_in: u64,
+    /// Tunnel bytes to it.
+    pub bytes_out: u64,
+}
+
+impl Client {
+    /// What status, hooks and logs are told.
+    pub fn info(&self, peer: PeerId, from: Endpoint, reason: &str) -> ClientInfo {
+        ClientInfo {
+            peer,
+            common_name: self.who.name().to_owned(),
+            from,
+            v4: self.lease.v4,
+            v6: self.lease.v6,
+            since: self.since.0,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            cipher: self.terms.cipher.as_str(),
+            version: self.offer.version.clone(),
+            platform: self.offer.platform.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+}
