@@ -1,10 +1,64 @@
-//! sixgate: an IPv6-first VPN server and client that speaks OpenVPN's wire protocol.
+//! sixgate: an IPv6-first VPN server and client that speaks OpenVPN's wire protocol, small enough
+//! for a home router.
+//!
+//! This is the map. One crate, a library and a thin binary; dependencies point inward only:
+//!
+//! ```text
+//! main.rs ─> sys/ ─> server/ | client/ ─> session/ ─> wire/
+//!                     leaves, pure: config/ pki/ buf limits random time engine
+//! ```
+//!
+//! # The rings, and what each does not do
+//!
+//! * [`wire`] turns bytes into meaning and back: packets, key files, control messages, IP headers.
+//!   It holds no state and no keys.
+//! * [`session`] is one tunnel with one peer, in either role: control channel wrapping, reliability,
+//!   TLS, key exchange, data keys, replay protection, renegotiation. It knows nothing of addresses,
+//!   routes or other peers.
+//! * [`server`] and [`client`] are the two engines. The server admits strangers without remembering
+//!   them, gives out addresses, routes packets between the TUN device and its clients; the client
+//!   finds a server and takes what it pushes. Both implement [`engine::Engine`] and touch nothing
+//!   outside: what they want done leaves as [`engine::Command`]s.
+//! * [`config`] reads OpenVPN configuration files into one checked, typed value; [`pki`] issues the
+//!   certificates and profiles of the built-in certificate authority.
+//! * [`sys`] is the outside world: sockets, the TUN device, netlink, signals, files, clocks,
+//!   privileges. Only here is there `unsafe`; only here is a clock read.
+//!
+//! Time and randomness are arguments ([`time::Now`], [`random::Random`]), so a server and its
+//! clients run in one test process over a simulated network and repeat from a seed.
+//!
+//! # The way of a packet
+//!
+//! ```text
+//! TUN -> UDP   sys::tun read (headroom free) -> Server::handle_tun -> destination -> routes::lookup
+//!              -> Session::seal (header, id and tag go into the headroom) -> Verdict::ToUdp -> sys::udp send
+//! UDP -> TUN   sys::udp receive -> Server::handle_udp -> opcode
+//!     data     peer by peer-id -> Session::open: key slot, replay check, cipher, replay mark -> float?
+//!              -> source address owned by the peer? -> Verdict::ToTun | ToUdp (another client) | Drop
+//!     control  peer by endpoint and session id, else admission (stateless) -> Session::handle_control:
+//!              unwrap, replay, reliability, TLS, key method 2 -> Authenticate -> Command::Admit
+//!              -> Reply::Admit -> pool, routes, push -> poll_transmit
+//! TIME         poll_timeout() bounds poll(2); handle_timeout(now) retransmits, pings, expires
+//! ```
+//!
+//! A packet stays in one buffer from read to write; nothing is allocated for it (`tests/no_alloc.rs`).
+//!
+//! # Words
+//!
+//! *wrap*: what protects control packets before TLS does (tls-auth, tls-crypt, tls-crypt-v2).
+//! *WKc*: a client's wrapped tls-crypt-v2 key, which only the server can unwrap. *Key method 2*: the
+//! exchange of randoms, options and credentials inside TLS that precedes data keys. *Key id*: which
+//! of the overlapping data keys a packet uses. *Peer-id*: the number by which a server knows a
+//! client's data packets wherever they come from. *Float*: a client's change of address. *Push*: the
+//! configuration a server sends a client. Section numbers in brackets, such as \[2.4\], refer to the
+//! project's protocol reference.
 
 // What is banned, and why, is in clippy.toml; `sys` alone may use it.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod buf;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod engine;
 pub mod limits;

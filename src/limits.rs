@@ -23,6 +23,8 @@ pub const CONTROL_MTU: usize = 1250;
 pub const NO_PEER_ID: u32 = 0xff_ffff;
 /// A sender renegotiates when a 32-bit data packet id gets here [3.6].
 pub const PACKET_ID_TRIGGER: u32 = 0xff00_0000;
+/// Smallest MTU an IPv6 link may have (RFC 8200 section 5); below it Linux switches IPv6 off.
+pub const MIN_TUN_MTU: u16 = 1280;
 /// Largest common name or user name [4.3].
 pub const MAX_NAME: usize = 64;
 
@@ -33,6 +35,12 @@ pub const MAX_NAME: usize = 64;
 pub const HEADROOM: usize = 128;
 /// Largest IP packet carried; the TUN MTU must not exceed it.
 pub const MAX_MTU: usize = 9000;
+/// What we tell a server as the largest MTU it may push (stock clients' tun-mtu-max) [6.8].
+pub const MAX_TUN_MTU: u16 = 1600;
+/// Options a server may push in one reply, all parts together: some 40 bytes each, while connecting.
+pub const MAX_PUSHED_OPTIONS: usize = 2048;
+/// Routes taken from a push; 24 bytes each.
+pub const MAX_PUSHED_ROUTES: usize = 1024;
 /// Room behind a packet: epoch tag (16) and CBC padding (16), rounded up.
 pub const TAILROOM: usize = 64;
 /// One packet's memory. The loop holds a handful of them for its whole life.
