@@ -63,13 +63,11 @@ impl Identity {
     }
 
     fn try_assume(self) -> io::Result<()> {
-        // SAFETY: no pointers are passed to prctl here or below.
-        check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+        prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
         drop_bounding_set()?;
         if self.user.is_some() {
             // Else the change of the user id would clear the permitted set.
-            // SAFETY: as above.
-            check(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) })?;
+            prctl(libc::PR_SET_KEEPCAPS, 1)?;
         }
         let primary = self.group.or(self.user.map(|(_, gid)| gid));
         if let Some(gid) = primary {
@@ -92,9 +90,8 @@ fn drop_bounding_set() -> io::Result<()> {
         if capability == libc::c_ulong::from(CAP_NET_ADMIN) {
             continue;
         }
-        // SAFETY: no pointers are passed.
-        match check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
-            Ok(_) => {}
+        match prctl(libc::PR_CAPBSET_DROP, capability) {
+            Ok(()) => {}
             // The first number that this kernel does not know.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
             // Started without CAP_SETPCAP, as a service with CAP_NET_ADMIN alone: there is
@@ -104,6 +101,14 @@ fn drop_bounding_set() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The options used here take one number and insist that the rest is zero. All are `long`: an
+/// `int` passed to a variadic function may leave rubbish in the upper half.
+fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<()> {
+    let zero: libc::c_ulong = 0;
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::prctl(option, argument, zero, zero, zero) }).map(|_| ())
 }
 
 fn keep_only_net_admin() -> io::Result<()> {

@@ -64,7 +64,13 @@ impl TunnelConfig {
                 .map_err(|error| format!("{name}: cannot add the address {v4}: {error}"))?;
         }
         if let Some(v6) = settings.v6 {
-            self.address(v6.into(), None).map_err(|error| self.explain_v6(v6, &error))?;
+            match self.address(v6.into(), None) {
+                // A host without IPv6 still gets its IPv4.
+                Err(error) if settings.v4.is_some() && has_no_v6(&error) => {
+                    log::warn!("{}; going on with IPv4 alone", self.explain_v6(v6, &error));
+                }
+                result => result.map_err(|error| self.explain_v6(v6, &error))?,
+            }
         }
         if let Some(server) = settings.server
             && settings.routes.iter().any(|(net, _)| net.contains(&server))
@@ -138,6 +144,11 @@ impl TunnelConfig {
             _ => format!("{name}: cannot add the address {v6}: {error}"),
         }
     }
+}
+
+/// Switched off by sysctl, or not in the kernel.
+fn has_no_v6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EACCES | libc::EAFNOSUPPORT | libc::EOPNOTSUPP))
 }
 
 impl Drop for TunnelConfig {
