@@ -7,10 +7,12 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::clock::{OsRandom, unix_time};
+use super::admission::ServerUpkeep;
+use super::clock::{Clock, OsRandom, unix_time};
 use super::ctl_socket::ControlSocket;
 use super::event_loop::{EventLoop, Upkeep};
 use super::logger::{self, Target};
@@ -25,8 +27,11 @@ use super::tunnel::TunnelConfig;
 use super::udp::UdpSocket;
 use super::{commands, state};
 use crate::cli;
+use crate::client::Client;
 use crate::config::{self, Config, ConfigError, Loaded, Process, Role, ServerRole};
-use crate::engine::{Engine, TunnelSettings};
+use crate::engine::{AdmitRequest, Engine, TunnelSettings};
+use crate::server::Server;
+use crate::time::{Instant, Now};
 
 /// Runs what the configuration describes until it ends; an error is one line for the user.
 pub fn run(mut config: Config) -> Result<(), String> {
@@ -37,7 +42,24 @@ pub fn run(mut config: Config) -> Result<(), String> {
         revoked.notes.iter().for_each(|note| log::warn!("{note}"));
         config.tls.revoked.extend(revoked.serials());
     }
-    Err("this version cannot run anything yet".into())
+    let config = Arc::new(config);
+    let now = Clock::new().now();
+    let random = Box::new(OsRandom::new());
+    match &config.role {
+        Role::Server(role) => {
+            let engine = Server::new(Arc::clone(&config), now, random)?;
+            let upkeep = ServerUpkeep::new(
+                config.tls.clone(),
+                config.process.state.clone(),
+                Server::replace_identity,
+            );
+            serve(&config, engine, upkeep, Some(server_settings(role, config.device.mtu)))
+        }
+        Role::Client(_) => {
+            let engine = Client::new(Arc::clone(&config), now, random)?;
+            serve(&config, engine, ClientUpkeep, None)
+        }
+    }
 }
 
 /// `sixgate up`: completes the state folder, says what it did, and runs the server in it.
@@ -97,8 +119,22 @@ pub fn load(loaded: Result<Loaded, ConfigError>) -> Result<Config, String> {
     result
 }
 
-/// Opens everything for an engine and runs it.
-pub fn serve<E: Engine, U: Upkeep<E>>(
+/// A client decides nothing: it is the server that it asks.
+struct ClientUpkeep;
+
+impl Upkeep<Client> for ClientUpkeep {
+    fn admit(&mut self, _: &mut Client, _: Now, _: &AdmitRequest) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn revoke(&mut self, _: &[Vec<u8>]) {}
+
+    fn tend(&mut self, _: &mut Client, now: Now) -> Instant {
+        now.mono + core::time::Duration::MAX
+    }
+}
+
+fn serve<E: Engine, U: Upkeep<E>>(
     config: &Config,
     engine: E,
     upkeep: U,
@@ -176,7 +212,7 @@ fn open_log(path: &Path, append: bool) -> Result<std::fs::File, String> {
 }
 
 /// The server's own addresses: the first of each network.
-pub fn server_settings(role: &ServerRole, mtu: u16) -> TunnelSettings {
+fn server_settings(role: &ServerRole, mtu: u16) -> TunnelSettings {
     let v4 = role.v4.and_then(|net| {
         Ipv4Net::new(net.hosts().next().unwrap_or(net.network()), net.prefix_len()).ok()
     });
