@@ -1,11 +1,17 @@
 //! The packet path takes no memory from the heap: a counting allocator proves it, per thread, so
-//! that the tests do not disturb one another.
+//! that the tests do not disturb one another. First the parts, then both engines whole.
+
+mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use sixgate::buf::PacketBuf;
+use common::net::Net;
+use common::packets::echo;
+use common::pki::Site;
+use sixgate::buf::{PacketBuf, PacketMut};
 use sixgate::config::{CipherName, Digest};
+use sixgate::engine::{Endpoint, Verdict};
 use sixgate::session::Role;
 use sixgate::session::data::{DataKeys, Format};
 use sixgate::session::keys::KeyBlock;
@@ -33,6 +39,12 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         // SAFETY: the caller keeps the contract.
         unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let _ = TAKEN.try_with(|taken| taken.set(taken.get() + 1));
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.realloc(memory, layout, size) }
     }
 }
 
@@ -101,5 +113,69 @@ fn control_packets() {
             }
         });
         assert_eq!(taken, 0);
+    }
+}
+
+/// A packet into `from`'s TUN, over the wire, out of `to`'s TUN; returns the allocations.
+fn cross(net: &mut Net, buf: &mut PacketBuf, from: usize, to: usize, packet: &[u8]) -> usize {
+    let now = net.now;
+    let sender = net.nodes[from].addr;
+    let before = TAKEN.get();
+    let mut window = buf.packet_from(packet).unwrap();
+    let verdict = net.nodes[from].engine.handle_tun(now, &mut window);
+    assert!(matches!(verdict, Verdict::ToUdp(_)), "{verdict:?}");
+    let verdict = net.nodes[to].engine.handle_udp(now, Endpoint::new(sender), &mut window);
+    assert!(matches!(verdict, Verdict::ToTun), "{verdict:?}");
+    let after = TAKEN.get();
+    assert_eq!(window.as_slice(), packet);
+    after - before
+}
+
+#[test]
+fn no_allocation_per_data_packet() {
+    for cipher in ["CHACHA20-POLY1305", "AES-256-GCM", "AES-128-GCM"] {
+        let site = Site::default();
+        let mut net = Net::new(1);
+        let now = net.now;
+        net.add("192.0.2.1:1194", site.server(now, &format!("data-ciphers {cipher}\n"), 1));
+        net.add("198.51.100.7:40000", site.client(now, "laptop", "", 2));
+        assert!(net.run_until(60_000, |net| net.nodes[1].settings.is_some()));
+        net.run(1_000);
+        let mut buf = PacketBuf::new();
+        for (client, server) in [("10.8.0.2", "10.8.0.1"), ("fd00:6::1000", "fd00:6::1")] {
+            let (client, server) = (client.parse().unwrap(), server.parse().unwrap());
+            for size in [0, 64, 1300] {
+                for _ in 0..100 {
+                    let there = echo(client, server, &vec![1; size]);
+                    assert_eq!(cross(&mut net, &mut buf, 1, 0, &there), 0, "{cipher} up");
+                    let back = echo(server, client, &vec![2; size]);
+                    assert_eq!(cross(&mut net, &mut buf, 0, 1, &back), 0, "{cipher} down");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_allocation_for_dropped_strangers() {
+    let site = Site::default();
+    let mut net = Net::new(2);
+    let now = net.now;
+    net.add("192.0.2.1:1194", site.server(now, "", 1));
+    let mut buf = PacketBuf::new();
+    let from = Endpoint::new("203.0.113.9:9".parse().unwrap());
+    // Unknown peer, garbage, a first packet and a third one with a wrong cookie.
+    let third = [&[0x20][..], &[7; 8], &[1, 0, 0, 0, 0], &[9; 8], &[0, 0, 0, 1]].concat();
+    let first = [&[0x38][..], &[7; 8], &[0, 0, 0, 0, 0]].concat();
+    for bytes in [&[0x48, 0, 0, 5, 1, 2, 3][..], &[0xff; 40], &third, &first] {
+        let before = TAKEN.get();
+        for _ in 0..1000 {
+            let mut window = buf.packet_from(bytes).unwrap();
+            let _ = net.nodes[0].engine.handle_udp(now, from, &mut window);
+            let mut out = [0; 256];
+            let mut out = PacketMut::new(&mut out, 64, 64).unwrap();
+            while net.nodes[0].engine.poll_transmit(now, &mut out).is_some() {}
+        }
+        assert_eq!(TAKEN.get() - before, 0, "{:#x}", bytes[0]);
     }
 }

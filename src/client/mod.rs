@@ -11,7 +11,7 @@ mod pushed;
 mod remotes;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use log::{info, warn};
@@ -92,6 +92,11 @@ impl Client {
     fn attempt(&mut self, now: Now) {
         self.state = match self.remotes.next() {
             Some(Next::Resolve(remote)) => {
+                // A literal address needs no look-up.
+                if let Ok(ip) = remote.host.parse::<IpAddr>() {
+                    self.remotes.resolved(vec![SocketAddr::new(ip, remote.port)]);
+                    return self.attempt(now);
+                }
                 let (host, port, family) = (remote.host, remote.port, remote.family);
                 self.commands.push_back(Command::Resolve { host, port, family });
                 State::Resolving
