@@ -179,7 +179,8 @@ fn packets_take_every_way_and_a_signal_ends_it() {
     let (len, from) = host.recv_from(&mut buffer).unwrap();
     assert_eq!((&buffer[..len], from), (&b"over the tunnel"[..], "10.9.0.2:9".parse().unwrap()));
     // SAFETY: the thread has blocked the signal and reads it from its signalfd.
-    unsafe { libc::pthread_kill(thread.as_pthread_t(), libc::SIGTERM) };
+    // The standard library and the libc crate disagree about the type on musl.
+    unsafe { libc::pthread_kill(thread.as_pthread_t() as usize as libc::pthread_t, libc::SIGTERM) };
     assert_eq!(next(&peer, |bytes| bytes.len() < 20), b"bye");
     assert_eq!(thread.join().unwrap(), Ok(()));
     let gone = interface_index("pipe0").unwrap_err();
