@@ -274,7 +274,8 @@ pub struct Timers {
     pub ping: Option<Duration>,
     /// Give the peer up after so much silence; `None` never.
     pub ping_restart: Option<Duration>,
-    /// The same, but a client ends instead of trying again (`ping-exit`).
+    /// The same, but a client ends instead of trying again (`ping-exit`, refused until an engine
+    /// looks at it).
     pub ping_exit: Option<Duration>,
     /// (Server) what `keepalive` pushes: ping and ping-restart in seconds.
     pub push_keepalive: Option<(u32, u32)>,

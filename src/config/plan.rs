@@ -132,7 +132,7 @@ fn timers(timers: &Timers, out: &mut Vec<String>) {
     if let Some(ping) = timers.ping {
         out.push(format!("send a ping after {} s of silence", ping.as_secs()));
     }
-    if let Some(silence) = timers.ping_exit.or(timers.ping_restart) {
+    if let Some(silence) = timers.ping_restart {
         out.push(format!("give a peer up after {} s without a packet", silence.as_secs()));
     }
     if let Some((ping, restart)) = timers.push_keepalive {

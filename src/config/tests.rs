@@ -273,8 +273,6 @@ fn keepalive_and_times() {
     );
     assert!(server_error("keepalive 10 19").contains("at least twice"));
     assert!(server_error("keepalive 10 60\nping 5").contains("`ping`"));
-    let exit = client("ping 5\nping-exit 30").config.timers;
-    assert_eq!((exit.ping_restart, exit.ping_exit), (None, Some(secs(30))));
     assert_eq!(client("ping-restart 0").config.timers.ping_restart, None);
     assert_eq!(server("reneg-sec 0").config.timers.reneg, (secs(0), secs(0)));
 }
@@ -345,6 +343,8 @@ fn certificates() {
     assert!(server_error("crl-verify crls dir").contains("folder"));
     assert!(server_error("verify-client-cert none").contains("every client needs"));
     assert_eq!(server("tls-version-min 1.0").warnings.len(), 1);
+    let retry = load(&format!("auth-retry nointeract\n{CLIENT}")).unwrap_err().to_string();
+    assert!(retry.starts_with("main.conf:1: `auth-retry`: must be `none`"));
     let naked = load("client\nremote x\nca ca.crt\nauth-user-pass pass.txt\n").unwrap();
     assert!(naked.config.tls.cert.is_empty() && naked.warnings.len() == 1);
     assert_eq!(client_role(&naked).credentials, Some(("alice".to_owned(), "secret".to_owned())));

@@ -13,6 +13,9 @@ const DEFAULT_PORT: u16 = 1194;
 
 /// All of `config::ClientRole`.
 pub(super) fn role(b: &mut Build<'_>) -> ClientRole {
+    if let Some(line) = b.line("auth-retry").filter(|line| line.arg(0) != Some("none")) {
+        b.error(line, "must be `none`: the client ends when the server refuses it; let the service manager start it again");
+    }
     ClientRole {
         remotes: remotes(b),
         exit_notify: match b.line("explicit-exit-notify") {

@@ -18,20 +18,14 @@ pub(super) fn timers(b: &mut Build<'_>) -> Timers {
     let mut timers = Timers {
         ping: b.seconds("ping", 0..=DAY).filter(|time| !time.is_zero()),
         ping_restart: b.seconds("ping-restart", 0..=DAY),
-        ping_exit: b.seconds("ping-exit", 0..=DAY).filter(|time| !time.is_zero()),
+        ping_exit: None,
         push_keepalive: None,
         reneg: renegotiation(b),
         handshake,
         transition: b.seconds("tran-window", 1..=YEAR).unwrap_or(Duration::from_secs(3600)),
         retransmit: b.seconds("tls-timeout", 1..=DAY).unwrap_or(Duration::from_secs(2)),
     };
-    if let (Some(exit), Some(_)) = (b.line("ping-exit"), b.line("ping-restart")) {
-        b.error(
-            exit,
-            "`ping-restart` is given too; only one of them can happen first, keep that one",
-        );
-    }
-    if timers.ping_restart.is_none() && timers.ping_exit.is_none() && !b.server {
+    if timers.ping_restart.is_none() && !b.server {
         timers.ping_restart = Some(CLIENT_RESTART);
     }
     timers.ping_restart = timers.ping_restart.filter(|time| !time.is_zero());
@@ -54,7 +48,7 @@ fn keepalive(b: &mut Build<'_>, timers: &mut Timers) {
         );
         b.error(line, text);
     }
-    for other in ["ping", "ping-restart", "ping-exit"] {
+    for other in ["ping", "ping-restart"] {
         if b.has(other) {
             b.error(line, format!("includes `{other}`, which is given too; keep one of them"));
         }

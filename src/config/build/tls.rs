@@ -76,9 +76,7 @@ fn own_identity(b: &mut Build<'_>) -> (Vec<u8>, Zeroizing<Vec<u8>>) {
 
 fn certificates(b: &mut Build<'_>, line: &Line) -> Option<Vec<u8>> {
     let bytes = b.content(line)?;
-    if contains(&bytes, b"-----BEGIN CERTIFICATE-----")
-        || contains(&bytes, b"-----BEGIN TRUSTED CERTIFICATE-----")
-    {
+    if contains(&bytes, b"-----BEGIN CERTIFICATE-----") {
         return Some(bytes.to_vec());
     }
     b.error(line, "holds no certificate (-----BEGIN CERTIFICATE-----)");

@@ -26,7 +26,7 @@ super::rows! { "Data channel";
 "no-replay", 0, 0, [BOTH], Refused("insecure and gone since OpenVPN 2.7; remove the line on both ends"), "obsolete";
 "peer-id", 1, 1, [PUSHED], Refused("belongs to the push message, not to a file"), "number of the client in data packets";
 "ping", 1, 1, [BOTH CCD PUSHED], Done, "send a ping after so many seconds of silence";
-"ping-exit", 1, 1, [BOTH CCD PUSHED], Done, "end after so many seconds without a packet";
+"ping-exit", 1, 1, [BOTH CCD PUSHED], Refused("a client keeps trying to reach its server; use `ping-restart` and let the service manager stop it"), "end after so many seconds without a packet";
 "ping-restart", 1, 1, [BOTH CCD PUSHED], Done, "reconnect (server: drop the client) after so many seconds without a packet";
 "ping-timer-rem", 0, 0, [BOTH PUSHED], Ignored("the timer only runs with a peer"), "run ping timers only with a peer";
 "prng", 1, 2, [BOTH], Ignored("random numbers come from the operating system"), "random number generator";
