@@ -213,7 +213,7 @@ impl Net {
     fn carry_out(&mut self, index: usize, verdict: Verdict, bytes: &[u8]) {
         match verdict {
             Verdict::Consumed | Verdict::Drop(_) => {}
-            Verdict::ToTun => self.to_tun(index, bytes),
+            Verdict::ToTun => self.write_tun(index, bytes),
             Verdict::ToUdp(to) => self.send(self.nodes[index].addr, to.peer, bytes),
             Verdict::Broadcast { to_tun } => {
                 let mut buf = PacketBuf::new();
@@ -225,13 +225,13 @@ impl Net {
                     self.send(self.nodes[index].addr, to.peer, &sealed);
                 }
                 if to_tun {
-                    self.to_tun(index, bytes);
+                    self.write_tun(index, bytes);
                 }
             }
         }
     }
 
-    fn to_tun(&mut self, index: usize, bytes: &[u8]) {
+    fn write_tun(&mut self, index: usize, bytes: &[u8]) {
         let node = &mut self.nodes[index];
         match &mut node.host {
             Some(host) => host.queues.inbound.push_back(bytes.to_vec()),
