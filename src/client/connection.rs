@@ -185,7 +185,7 @@ impl Connection {
         }
         let ip = IpPacket::parse(packet.as_slice()).map_err(|_| DropReason::NotIp)?;
         // The tunnel's own packets, sent into the tunnel by a route that covers the server [6.8].
-        if ip.destination() == self.server.ip() && is_udp_to(&ip, self.server.port()) {
+        if ip.udp_destination() == Some(self.server) {
             return Err(DropReason::Recursive);
         }
         self.clamp(packet);
@@ -428,16 +428,6 @@ impl Connection {
         };
         own.into_iter().chain(self.silent_until).chain(self.session.poll_timeout()).min()
     }
-}
-
-/// Whether `ip` is a UDP datagram to `port`.
-fn is_udp_to(ip: &IpPacket<'_>, port: u16) -> bool {
-    const UDP: u8 = 17;
-    let Some(transport) = ip.transport().filter(|transport| transport.protocol == UDP) else {
-        return false;
-    };
-    let to = ip.bytes().get(transport.offset + 2..).and_then(|rest| rest.first_chunk());
-    to.is_some_and(|to| u16::from_be_bytes(*to) == port)
 }
 
 fn describe(settings: &TunnelSettings, cipher: CipherName) -> String {

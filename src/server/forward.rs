@@ -9,7 +9,7 @@ use crate::server::Server;
 use crate::server::peer::{Client, Stage};
 use crate::time::Now;
 use crate::wire::icmp::{self, Reason};
-use crate::wire::ip::{IpPacket, Version, is_link_local, protocol};
+use crate::wire::ip::{IpPacket, Version, is_link_local};
 use crate::wire::mss::{self, DataOverhead, MssLimits};
 
 /// Where a packet came from.
@@ -141,13 +141,5 @@ impl Client {
 /// Whether this is one of our own datagrams to that client: a route into the tunnel covers the
 /// client's real address, and sealing it again would never end.
 fn is_recursive(packet: &[u8], to: Endpoint) -> bool {
-    let Ok(view) = IpPacket::parse(packet) else { return false };
-    if view.destination() != to.peer.ip() {
-        return false;
-    }
-    let Some(transport) = view.transport().filter(|t| t.protocol == protocol::UDP) else {
-        return false;
-    };
-    let port = view.bytes().get(transport.offset + 2..).and_then(<[u8]>::first_chunk);
-    port.is_some_and(|port| u16::from_be_bytes(*port) == to.peer.port())
+    IpPacket::parse(packet).is_ok_and(|view| view.udp_destination() == Some(to.peer))
 }

@@ -14,7 +14,7 @@
 //! made in `wire::icmp`, MSS options lowered in `wire::mss`; routing is `server::routes`' business.
 
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Byte offsets in the fixed headers.
 mod field {
@@ -172,6 +172,14 @@ impl<'a> IpPacket<'a> {
             Version::V6 => self.fixed(field::V6_NEXT_HEADER),
         };
         next
+    }
+
+    /// Address and port this packet is for, if it is an unfragmented UDP datagram or the first
+    /// fragment of one.
+    pub fn udp_destination(&self) -> Option<SocketAddr> {
+        let transport = self.transport().filter(|header| header.protocol == protocol::UDP)?;
+        let port = self.bytes.get(transport.offset + 2..)?.first_chunk()?;
+        Some(SocketAddr::new(self.destination(), u16::from_be_bytes(*port)))
     }
 
     /// Finds the transport header behind options or extension headers. `None` when there is none
@@ -433,5 +441,23 @@ pub(crate) mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn udp_destinations_are_told_in_both_families_and_for_nothing_else() {
+        let mut v4 = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+        v4.extend([0, 1, 0x04, 0xaa, 0, 8, 0, 0]);
+        let destination = |bytes: &[u8]| IpPacket::parse(bytes).unwrap().udp_destination();
+        assert_eq!(destination(&v4), Some("10.0.0.2:1194".parse().unwrap()));
+        v4[9] = 6;
+        assert_eq!(destination(&v4), None);
+        let mut v6 = vec![0x60, 0, 0, 0, 0, 8, 17, 64];
+        v6.extend(Ipv6Addr::LOCALHOST.octets());
+        v6.extend("fd00::2".parse::<Ipv6Addr>().unwrap().octets());
+        v6.extend([0, 1, 0x04, 0xaa, 0, 8, 0, 0]);
+        assert_eq!(destination(&v6), Some("[fd00::2]:1194".parse().unwrap()));
+        // Too short for ports.
+        let short = [&v6[..4], &[0, 2], &v6[6..42]].concat();
+        assert_eq!(destination(&short), None);
     }
 }
