@@ -10,6 +10,7 @@ use crate::session::{Authentication, Role, Session, SessionEvent, SessionFailure
 use crate::time::Now;
 use crate::wire::control::{Header, KeyId, MessageId, Opcode};
 use crate::wire::key_method::KeyMethod2;
+use crate::wire::message::Message;
 use crate::wire::wkc;
 
 impl From<WrapError> for DropReason {
@@ -141,7 +142,12 @@ impl Session {
                 }
             }
             Heard::Exchange(message) => self.authenticate(now, key_id, message),
-            Heard::Message(message) => self.push_event(SessionEvent::Message(message)),
+            Heard::Message(message) => {
+                if let Message::AuthPending { timeout } = &message {
+                    self.wait_for_authentication(now, *timeout);
+                }
+                self.push_event(SessionEvent::Message(message));
+            }
         }
     }
 

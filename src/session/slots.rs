@@ -28,6 +28,8 @@ pub(super) struct Slot {
     /// `None` once a successor is established.
     pub(super) channel: Option<Channel>,
     pub(super) data: Option<DataKeys>,
+    /// Whether the exchange has been seen to be done and acknowledged.
+    active: bool,
     /// Since when the exchange is done, acknowledged, and the data keys are there.
     pub(super) established: Option<Instant>,
     /// Whether the peer has sent data with this key.
@@ -44,6 +46,7 @@ impl Slot {
             id,
             channel: Some(channel),
             data: None,
+            active: false,
             established: None,
             peer_uses: false,
             expires: None,
@@ -94,17 +97,24 @@ impl Session {
         self.push_event(SessionEvent::RenegotiationStarted(id));
     }
 
-    /// The exchange is done and acknowledged, the data keys are there: the key is established.
+    /// Notices when the primary key's control channel is up, and when its data keys are there too.
     pub(super) fn check_established(&mut self, now: Now) {
         let slot = &mut self.primary;
         let active = slot.channel.as_ref().is_some_and(Channel::is_active);
-        // What follows on the first key, authentication and push, has the engine's own time limits.
-        if active && slot.id == KeyId::ZERO {
-            self.timers.clear(Timer::Handshake);
-        }
-        if slot.established.is_some() || slot.data.is_none() || !active {
+        if slot.established.is_some() || !active {
             return;
         }
+        if slot.data.is_some() {
+            self.establish(now);
+        } else if slot.id == KeyId::ZERO && !slot.active {
+            // What follows on the first key, authentication and push, has as much time again.
+            slot.active = true;
+            self.timers.set(Timer::Handshake, now.mono + self.config.timers.handshake);
+        }
+    }
+
+    fn establish(&mut self, now: Now) {
+        let slot = &mut self.primary;
         slot.established = Some(now.mono);
         self.timers.clear(Timer::Handshake);
         if !slot.lifetime.is_zero() {
@@ -116,8 +126,23 @@ impl Session {
         }
     }
 
+    /// The server says that authentication takes longer: so does the first key, within what a key
+    /// renegotiation leaves room for [7.1].
+    pub(super) fn wait_for_authentication(&mut self, now: Now, timeout: Option<u32>) {
+        let timers = &self.config.timers;
+        let limit = timers.handshake.max(timers.reneg.0 / 2);
+        let wait = timeout.map_or(limit, |secs| Duration::from_secs(u64::from(secs)).min(limit));
+        if self.config.role == Role::Client && !self.has_keys() && self.failing.is_none() {
+            self.timers.set(Timer::Handshake, now.mono + wait);
+        }
+    }
+
     /// `hand-window` is over and the key is not established.
     pub(super) fn handshake_timeout(&mut self, now: Now) {
+        // Both ends have the new key, and a tunnel; all that is missing is an acknowledgement.
+        if self.primary.data.is_some() && self.primary.id != KeyId::ZERO {
+            return self.establish(now);
+        }
         let retry = now.mono + self.config.timers.handshake;
         match self.retiring.take() {
             // A client that lost touch connects anew; until then the server serves it with the old
@@ -149,6 +174,8 @@ impl Session {
             Duration::ZERO => timers.handshake,
             reneg => timers.handshake.min(reneg / 2),
         };
+        // Well before the old key ends at the peer, whose `tran-window` may have begun earlier.
+        let grace = grace.min(timers.transition / 2);
         let primary = &self.primary;
         let settled = primary.established.is_some_and(|since| now.since(since) >= grace);
         let prefer_new = primary.data.is_some() && (primary.peer_uses || settled);

@@ -310,6 +310,9 @@ impl Tls {
             AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {
                 "it does not accept our certificate"
             }
+            AlertDescription::DecryptError => {
+                "our certificate is not signed by the CA it knows under that name"
+            }
             AlertDescription::ProtocolVersion => "we have no TLS version in common",
             AlertDescription::HandshakeFailure => "we have no TLS cipher suite in common",
             other => return format!("the peer ended the TLS handshake: {other:?}"),

@@ -22,6 +22,7 @@ use crate::buf::PacketBuf;
 use crate::config::{Timers as ConfigTimers, Tls};
 use crate::limits::{CONTROL_MTU, SEND_WINDOW};
 use crate::time::UnixTime;
+use crate::wire::message::Message;
 
 /// 2026-06-01 00:00:00 UTC.
 const TODAY: u64 = 1_780_272_000;
@@ -177,6 +178,8 @@ pub(super) struct End {
     pub(super) session: Session,
     pub(super) params: DataParams,
     pub(super) approve: bool,
+    /// (Server) says this instead of letting the client in.
+    pub(super) admit: Option<&'static str>,
     pub(super) authentications: Vec<Authentication>,
     pub(super) messages: Vec<Message>,
     pub(super) ready: Vec<KeyId>,
@@ -193,6 +196,7 @@ impl End {
             session,
             params,
             approve: true,
+            admit: None,
             authentications: Vec::new(),
             messages: Vec::new(),
             ready: Vec::new(),
@@ -220,6 +224,8 @@ impl End {
                         self.session.reject(now);
                     } else if self.role() == Role::Client {
                         self.session.send_message("PUSH_REQUEST").unwrap();
+                    } else if let Some(other) = self.admit {
+                        self.session.send_message(other).unwrap();
                     } else {
                         self.session.install_keys(now, self.params).unwrap();
                         self.session.send_message("PUSH_REPLY,ping 10").unwrap();
@@ -281,6 +287,8 @@ pub(super) struct Net {
     count: u64,
     /// Cuts the link altogether.
     pub(super) cut: bool,
+    /// Unix time at the start.
+    pub(super) epoch: u64,
 }
 
 pub(super) fn start() -> Now {
@@ -297,6 +305,7 @@ impl Net {
             flying: BTreeMap::new(),
             count: 0,
             cut: false,
+            epoch: TODAY,
         }
     }
 
@@ -367,7 +376,7 @@ impl Net {
 
     fn set_time(&mut self, mono: Instant) {
         self.now.mono = mono;
-        self.now.unix = UnixTime(TODAY + mono.as_millis() / 1000);
+        self.now.unix = UnixTime(self.epoch + mono.as_millis() / 1000);
     }
 
     /// Seals an IP-like packet with a number in it and sends it.
