@@ -228,7 +228,8 @@ impl Server {
             }
             Refusal::StartAgain(reason) => (reason.to_owned(), Message::Restart(Ending::default())),
         };
-        log::warn!("{} ({}): refused: {reason}", name.escape_debug(), entry.endpoint().peer);
+        let from = entry.endpoint().peer;
+        log::log!(self.complaint(now), "{} ({from}): refused: {reason}", name.escape_debug());
         self.dismiss(now, id, &message, &reason);
     }
 }

@@ -37,7 +37,8 @@ impl Server {
         if self.closing.is_some() {
             return Err(DropReason::NotReady);
         }
-        match self.gate.knock(now, from, packet.as_slice())? {
+        let knock = self.gate.knock(now, from, packet.as_slice());
+        match knock.inspect_err(|why| log::debug!("{}: {}", from.peer, why.as_str()))? {
             Knock::Answered => {}
             Knock::Proven { wrap, local, remote } => {
                 let (config, rng) = (self.session.clone(), &mut *self.rng);
@@ -118,7 +119,7 @@ impl Server {
             match event {
                 SessionEvent::Authenticate(who) => self.authenticate(now, id, *who),
                 SessionEvent::Message(message) => self.message(now, id, message),
-                SessionEvent::Failed(failure) => self.failed(id, &failure.to_string()),
+                SessionEvent::Failed(failure) => self.failed(now, id, &failure.to_string()),
                 SessionEvent::KeysReady(key) => log::debug!("peer {id}: key {key} is in use"),
                 SessionEvent::RenegotiationStarted(key) => {
                     log::debug!("peer {id}: negotiating key {key}");
@@ -129,16 +130,22 @@ impl Server {
     }
 
     /// A session is over; its TLS alert has been sent.
-    fn failed(&mut self, id: PeerId, reason: &str) {
+    fn failed(&mut self, now: Now, id: PeerId, reason: &str) {
         let Some(entry) = self.peers.get(id) else { return };
         match &entry.peer.stage {
             Stage::Connected(_) => self.depart(id, reason),
             Stage::Handshake | Stage::Asking(_) => {
-                log::warn!("{}: no connection: {reason}", entry.endpoint().peer);
+                let from = entry.endpoint().peer;
+                log::log!(self.complaint(now), "{from}: no connection: {reason}");
             }
             Stage::Leaving { .. } => {}
         }
         self.peers.remove(id);
+    }
+
+    /// How loudly to speak of a peer that did not get in.
+    pub(super) fn complaint(&mut self, now: Now) -> log::Level {
+        if self.complaints.allow(now.mono) { log::Level::Warn } else { log::Level::Debug }
     }
 
     fn message(&mut self, now: Now, id: PeerId, message: Message) {

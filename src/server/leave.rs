@@ -5,15 +5,15 @@ use core::time::Duration;
 use crate::engine::{Command, ExitReason, PeerId};
 use crate::server::Server;
 use crate::server::auth::denied;
-use crate::server::peer::Stage;
+use crate::server::peer::{Peer, Stage};
 use crate::time::Now;
 use crate::wire::message::{Ending, Message};
 
 /// How long a leaving peer's packets are still acknowledged. Until then its cookie cannot make a
 /// new session of a retransmission [6.9].
 const LINGER: Duration = Duration::from_secs(5);
-/// How long our own goodbyes may take [9.10].
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long our own goodbyes may take: a lost one has time for a second try [9.10].
+const FAREWELL: Duration = Duration::from_secs(5);
 
 impl Server {
     /// Takes from a client what it had: addresses, routes. Its session is left to the caller.
@@ -108,6 +108,14 @@ impl Server {
         match tell {
             true => self.closing = Some(now.mono + FAREWELL),
             false => self.end(),
+        }
+    }
+
+    /// Every goodbye has been acknowledged: no need to wait any longer.
+    pub(super) fn end_when_quiet(&mut self) {
+        let heard = |peer: &Peer| !peer.is_leaving() || peer.session.is_quiet();
+        if self.closing.is_some() && self.peers.iter().all(|(_, entry)| heard(&entry.peer)) {
+            self.end();
         }
     }
 

@@ -58,6 +58,8 @@ const PREFIXES_PER_CLIENT: usize = 4;
 const REMEMBERED_PER_CLIENT: usize = 4;
 /// ICMP errors per second, over all clients.
 const ICMP_RATE: u32 = 100;
+/// Warnings per minute about peers that did not get in: strangers must not fill the log.
+const COMPLAINTS: u32 = 30;
 
 /// A VPN server.
 pub struct Server {
@@ -84,6 +86,7 @@ pub struct Server {
     deadline: Option<Instant>,
     last_ticket: u64,
     icmp: RateLimit,
+    complaints: RateLimit,
     /// Goodbyes are under way; then we end.
     closing: Option<Instant>,
 }
@@ -136,6 +139,7 @@ impl Server {
             deadline: None,
             last_ticket: 0,
             icmp: RateLimit::new(ICMP_RATE, Duration::from_secs(1)),
+            complaints: RateLimit::new(COMPLAINTS, Duration::from_secs(60)),
             closing: None,
             role,
             config,
@@ -239,6 +243,7 @@ impl Engine for Server {
                 false => self.watch(id),
             }
         }
+        self.end_when_quiet();
         None
     }
 

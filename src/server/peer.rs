@@ -42,6 +42,14 @@ impl Peer {
         }
     }
 
+    /// Whether it is on its way out.
+    pub const fn is_leaving(&self) -> bool {
+        match &self.stage {
+            Stage::Leaving { .. } => true,
+            Stage::Handshake | Stage::Asking(_) | Stage::Connected(_) => false,
+        }
+    }
+
     /// The name it has proven to have.
     pub fn name(&self) -> Option<&str> {
         match &self.stage {
