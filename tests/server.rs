@@ -1,0 +1,303 @@
+//! What a server owes to its clients and to itself: who gets in, who has to make room, what happens
+//! to packets for nobody, and how much strangers can take from it.
+
+mod common;
+
+use std::net::IpAddr;
+
+use common::Seeded;
+use common::net::{Link, Net};
+use common::packets::echo;
+use common::pki::{Authority, CLIENT as CLIENT_CONFIG, Site, Usage, load};
+use sixgate::client::Client;
+use sixgate::engine::{Command, DropReason, ExitReason, Reply};
+
+const SERVER: &str = "192.0.2.1:1194";
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// A network with a server as node 0.
+fn serve(site: &Site, seed: u64, extra: &str) -> Net {
+    let mut net = Net::new(seed);
+    net.link = Link::default();
+    let now = net.now;
+    net.add(SERVER, site.server(now, extra, seed));
+    net
+}
+
+/// Adds a client and waits until it is up.
+fn join(net: &mut Net, site: &Site, name: &str, extra: &str, seed: u64) -> usize {
+    let now = net.now;
+    let addr = format!("198.51.100.{}:40000", net.nodes.len());
+    let node = net.add(&addr, site.client(now, name, extra, seed));
+    assert!(net.run_until(30_000, |net| net.nodes[node].settings.is_some()), "{name} is not up");
+    node
+}
+
+fn drops(net: &Net, reason: DropReason) -> u64 {
+    net.nodes[0].engine.drops().of(reason)
+}
+
+fn count(net: &Net) -> usize {
+    net.nodes[0].engine.clients().len()
+}
+
+#[test]
+fn certificates_that_are_no_good_get_nobody_in() {
+    let site = Site::default();
+    let other = Authority::new("Another CA");
+    for (what, identity) in [
+        ("expired", site.ca.issue("old", Usage::Client, 2021, 50)),
+        ("a server's", site.ca.issue("wrong", Usage::Server, 2050, 51)),
+        ("of another CA", other.issue("foreign", Usage::Client, 2050, 52)),
+    ] {
+        let mut net = serve(&site, 200, "");
+        let config = load(CLIENT_CONFIG, &site.ca.pem, &identity);
+        let client = Client::new(config.into(), net.now, Box::new(Seeded(201))).unwrap();
+        let node = net.add("198.51.100.1:40000", Box::new(client));
+        net.run(10_000);
+        assert!(net.nodes[node].settings.is_none() && count(&net) == 0, "{what}");
+        let asked = |command: &Command| matches!(command, Command::Admit(_));
+        assert!(!net.nodes[0].commands.iter().any(asked), "{what}: nobody needs to be asked");
+        net.nodes[node].off = true;
+        net.run(90_000);
+        assert_eq!(net.nodes[0].engine.poll_timeout(), None, "{what}: something stayed behind");
+    }
+}
+
+#[test]
+fn a_newer_connection_replaces_the_older_of_the_same_name() {
+    let site = Site::default();
+    for (extra, stay) in [("", 1), ("duplicate-cn\n", 2)] {
+        let mut net = serve(&site, 210, extra);
+        let first = join(&mut net, &site, "twin", "", 211);
+        let addresses = net.nodes[first].settings.clone().unwrap();
+        net.nodes[first].off = true;
+        let second = join(&mut net, &site, "twin", "", 212);
+        assert_eq!(count(&net), stay, "{extra:?}");
+        let same = net.nodes[second].settings.clone().unwrap().v6 == addresses.v6;
+        assert_eq!(same, stay == 1, "a replaced connection leaves its addresses to the new one");
+    }
+}
+
+#[test]
+fn a_client_that_starts_again_from_its_port_replaces_only_itself() {
+    let site = Site::default();
+    for extra in ["", "duplicate-cn\n"] {
+        let mut net = serve(&site, 220, extra);
+        let node = join(&mut net, &site, "laptop", "", 221);
+        let before = net.nodes[node].settings.take().unwrap();
+        let asked = net.nodes[0].commands.len();
+        // Somebody without a good certificate uses its address: the tunnel stays.
+        let bad = site.ca.issue("laptop", Usage::Server, 2050, 60);
+        let config = load(CLIENT_CONFIG, &site.ca.pem, &bad);
+        let client = Client::new(config.into(), net.now, Box::new(Seeded(222))).unwrap();
+        net.nodes[node].engine = Box::new(client);
+        net.run(5_000);
+        assert_eq!((count(&net), net.nodes[0].commands.len()), (1, asked));
+        // The client itself does.
+        net.nodes[node].engine = site.client(net.now, "laptop", "", 223);
+        assert!(net.run_until(20_000, |net| net.nodes[node].settings.is_some()));
+        assert_eq!(count(&net), 1, "{extra:?}");
+        assert_eq!(net.nodes[node].settings.as_ref().unwrap().v6, before.v6);
+    }
+}
+
+#[test]
+fn a_full_server_sends_clients_away_until_there_is_room() {
+    let site = Site::default();
+    let mut net = serve(&site, 230, "max-clients 1\nexplicit-exit-notify 1\n");
+    let first = join(&mut net, &site, "first", "", 231);
+    let now = net.now;
+    let second = net.add("198.51.100.99:40000", site.client(now, "second", "", 232));
+    net.run(20_000);
+    assert!(net.nodes[second].settings.is_none() && net.nodes[second].ended.is_none());
+    assert!(drops(&net, DropReason::TooManyClients) > 0);
+    net.reply(first, Reply::Shutdown);
+    assert!(net.run_until(120_000, |net| net.nodes[second].settings.is_some()));
+}
+
+#[test]
+fn a_full_pool_costs_only_its_own_family() {
+    let site = Site::default();
+    let mut net = Net::new(240);
+    let text = "dev tun\nserver 10.8.0.0 255.255.255.248\nserver-ipv6 fd00:6::/64\n\
+        topology subnet\nkeepalive 10 60\n";
+    let config = common::pki::load(text, &site.ca.pem, &site.server);
+    let rng = Box::new(Seeded(240));
+    let server = sixgate::server::Server::new(config.into(), net.now, rng).unwrap();
+    net.add(SERVER, Box::new(server));
+    for n in 1..=6 {
+        let node = join(&mut net, &site, &format!("c{n}"), "", 240 + n);
+        let settings = net.nodes[node].settings.clone().unwrap();
+        assert_eq!(settings.v4.is_some(), n <= 5, "client {n}");
+        assert!(settings.v6.is_some());
+    }
+}
+
+#[test]
+fn a_long_push_list_arrives_whole() {
+    let site = Site::default();
+    let routes: String = (0..150)
+        .map(|n| format!("push \"route 172.16.{n}.0 255.255.255.0\"\n"))
+        .collect();
+    let mut net = serve(&site, 250, &routes);
+    net.link.loss = 100;
+    let node = join(&mut net, &site, "laptop", "", 251);
+    let settings = net.nodes[node].settings.clone().unwrap();
+    let pushed = settings.routes.iter().filter(|(net, _)| net.to_string().starts_with("172.16."));
+    assert_eq!(pushed.count(), 150);
+}
+
+#[test]
+fn a_client_without_a_common_cipher_is_told() {
+    let site = Site::default();
+    let mut net = serve(&site, 260, "data-ciphers AES-256-GCM\n");
+    let extra = "data-ciphers CHACHA20-POLY1305\n";
+    let now = net.now;
+    let node = net.add("198.51.100.1:40000", site.client(now, "laptop", extra, 261));
+    assert!(net.run_until(60_000, |net| net.nodes[node].ended.is_some()));
+    let Some(ExitReason::Fatal(text)) = &net.nodes[node].ended else { panic!("not refused") };
+    assert!(text.contains("no shared cipher"), "{text}");
+}
+
+#[test]
+fn what_is_for_everybody_reaches_everybody_else() {
+    let site = Site::default();
+    let mut net = serve(&site, 270, "client-to-client\n");
+    let a = join(&mut net, &site, "a", "", 271);
+    let b = join(&mut net, &site, "b", "", 272);
+    for (from, to) in [("10.8.0.2", "224.0.0.251"), ("fd00:6::1000", "ff05::fb")] {
+        let packet = echo(ip(from), ip(to), b"to all");
+        net.inject(a, &packet);
+        net.run(100);
+        for (node, gets) in [(0, true), (a, false), (b, true)] {
+            assert_eq!(net.nodes[node].tun.contains(&packet), gets, "{to} at node {node}");
+        }
+    }
+    let packet = echo(ip("10.8.0.1"), ip("10.8.0.255"), b"from the host");
+    net.inject(0, &packet);
+    net.run(100);
+    assert!([a, b].iter().all(|node| net.nodes[*node].tun.contains(&packet)));
+}
+
+#[test]
+fn packets_for_nobody_are_answered_but_not_without_limit() {
+    let site = Site::default();
+    let mut net = serve(&site, 280, "client-to-client\n");
+    let a = join(&mut net, &site, "a", "", 281);
+    for (from, to) in [("10.8.0.1", "10.8.0.77"), ("fd00:6::1", "fd00:6::77")] {
+        let asked = echo(ip(from), ip(to), b"anybody?");
+        for _ in 0..500 {
+            net.inject(0, &asked);
+        }
+        let answers = net.nodes[0].tun.len();
+        assert!((1..=100).contains(&answers), "{answers} answers");
+        // Type 3 in an IPv4 packet of protocol 1; type 1 in an IPv6 packet of protocol 58.
+        let answer = net.nodes[0].tun.pop_back().unwrap();
+        let v6 = answer[0] >> 4 == 6;
+        let (protocol, kind) = if v6 { (answer[6], answer[40]) } else { (answer[9], answer[20]) };
+        assert_eq!((protocol, kind), if v6 { (58, 1) } else { (1, 3) });
+        net.nodes[0].tun.clear();
+        net.run(2_000);
+    }
+    assert_eq!(drops(&net, DropReason::NoRoute), 1000);
+    // A client is told that its packet is too big for another one.
+    join(&mut net, &site, "b", "", 282);
+    net.link.mtu = 2000;
+    let large = echo(ip("fd00:6::1000"), ip("fd00:6::1001"), &[0; 1500]);
+    net.inject(a, &large);
+    net.run(100);
+    let answer = net.nodes[a].tun.pop_back().unwrap();
+    assert_eq!((answer[6], answer[40]), (58, 2), "ICMPv6 packet too big");
+    assert_eq!(drops(&net, DropReason::TooBig), 1);
+}
+
+#[test]
+fn clients_that_are_kicked_or_see_a_restart_come_back() {
+    let site = Site::default();
+    let mut net = serve(&site, 290, "explicit-exit-notify 1\n");
+    let node = join(&mut net, &site, "laptop", "", 291);
+    for reply in [Reply::Kick("laptop".into()), Reply::Restart] {
+        net.reply(0, Reply::Kick("somebody else".into()));
+        assert_eq!(count(&net), 1);
+        net.reply(0, reply);
+        assert_eq!(count(&net), 0, "its addresses are free at once");
+        assert!(net.run_until(30_000, |net| count(net) == 1));
+        assert!(net.run_until(5_000, |net| net.nodes[node].settings.is_some()));
+    }
+}
+
+/// A stranger who plays along until the session exists, with nothing but a few bytes.
+fn knock(net: &mut Net, from: &str, session: u8) -> bool {
+    let from = from.parse().unwrap();
+    let mut reset = vec![0x38];
+    reset.extend([session; 8]);
+    reset.extend([0; 5]);
+    let sent = net.trace.len();
+    net.deliver(0, from, &reset);
+    let Some(answer) = net.trace.get(sent).map(|packet| packet.bytes.clone()) else { return false };
+    assert!(answer.len() <= 2 * reset.len(), "no amplifier");
+    let mut ack = vec![0x28];
+    ack.extend([session; 8]);
+    ack.extend([1, 0, 0, 0, 0]);
+    ack.extend(&answer[1..9]);
+    let refused = drops(net, DropReason::TooManyClients);
+    net.deliver(0, from, &ack);
+    drops(net, DropReason::TooManyClients) == refused
+}
+
+#[test]
+fn half_open_sessions_are_bounded_per_place_and_in_all() {
+    let site = Site::default();
+    let mut net = serve(&site, 300, "");
+    let opened = |net: &mut Net, range: std::ops::Range<u16>, site: u16| {
+        let from = |n| format!("[2001:db8:{site:x}::{n:x}]:{}", 1024 + n);
+        range.filter(|n| knock(net, &from(*n), 1 + (n % 200) as u8)).count()
+    };
+    assert_eq!(opened(&mut net, 0..60, 1), 16, "one /64");
+    let everywhere: usize = (2..12).map(|site| opened(&mut net, 0..30, site)).sum();
+    assert_eq!(everywhere, 48, "64 in all");
+    // A client of ours has to wait, but not for long: they all time out.
+    net.run(70_000);
+    assert_eq!(net.nodes[0].engine.poll_timeout(), None);
+    join(&mut net, &site, "laptop", "", 301);
+}
+
+#[test]
+fn answers_to_strangers_are_limited_in_rate() {
+    let site = Site::default();
+    let mut net = serve(&site, 310, "connect-freq-initial 10 10\n");
+    for n in 0..50_u8 {
+        let mut reset = vec![0x38];
+        reset.extend([n + 1; 8]);
+        reset.extend([0; 5]);
+        net.deliver(0, format!("203.0.113.{n}:5000").parse().unwrap(), &reset);
+    }
+    assert_eq!(net.trace.len(), 10);
+    assert_eq!(drops(&net, DropReason::RateLimited), 40);
+}
+
+#[test]
+fn data_for_unknown_peers_is_dropped_and_counted() {
+    let site = Site::default();
+    let mut net = serve(&site, 320, "");
+    let node = join(&mut net, &site, "laptop", "", 321);
+    let home = net.nodes[node].addr;
+    for (header, reason) in [
+        (&[0x48, 0, 0, 9][..], DropReason::UnknownPeer),
+        (&[0x48, 0xff, 0xff, 0xff], DropReason::BadAuth),
+        // The client uses the epoch format, which needs the peer id.
+        (&[0x30], DropReason::Malformed),
+        (&[0x48, 0, 0, 0], DropReason::BadAuth),
+    ] {
+        let before = drops(&net, reason);
+        let mut packet = header.to_vec();
+        packet.extend([0x55; 60]);
+        net.deliver(0, home, &packet);
+        assert_eq!(drops(&net, reason), before + 1, "{header:02x?}");
+    }
+    assert_eq!(net.nodes[0].engine.clients()[0].from.peer, home);
+}
