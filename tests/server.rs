@@ -140,9 +140,8 @@ fn a_full_pool_costs_only_its_own_family() {
 #[test]
 fn a_long_push_list_arrives_whole() {
     let site = Site::default();
-    let routes: String = (0..150)
-        .map(|n| format!("push \"route 172.16.{n}.0 255.255.255.0\"\n"))
-        .collect();
+    let routes: String =
+        (0..150).map(|n| format!("push \"route 172.16.{n}.0 255.255.255.0\"\n")).collect();
     let mut net = serve(&site, 250, &routes);
     net.link.loss = 100;
     let node = join(&mut net, &site, "laptop", "", 251);
