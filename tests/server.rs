@@ -300,3 +300,20 @@ fn data_for_unknown_peers_is_dropped_and_counted() {
     }
     assert_eq!(net.nodes[0].engine.clients()[0].from.peer, home);
 }
+
+#[test]
+fn nobody_floats_onto_another_client() {
+    let site = Site::default();
+    let mut net = serve(&site, 330, "");
+    let a = join(&mut net, &site, "a", "", 331);
+    let b = join(&mut net, &site, "b", "", 332);
+    // A fresh packet of a's that never arrived, sent from where b is.
+    net.link.loss = 1000;
+    net.inject(a, &echo(ip("10.8.0.2"), ip("10.8.0.1"), b"stolen"));
+    let stolen = net.trace.last().unwrap().bytes.clone();
+    let homes = [net.nodes[a].addr, net.nodes[b].addr];
+    net.deliver(0, homes[1], &stolen);
+    assert_eq!(drops(&net, DropReason::UnknownPeer), 1);
+    let clients = net.nodes[0].engine.clients();
+    assert_eq!(clients.iter().map(|client| client.from.peer).collect::<Vec<_>>(), homes);
+}

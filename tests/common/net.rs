@@ -47,6 +47,8 @@ pub struct Node {
     pub commands: Vec<Command>,
     /// Decides on `Admit`.
     pub admit: fn(&AdmitRequest) -> Result<(), String>,
+    /// Whether `Admit` is answered at all.
+    pub decides: bool,
     /// Answers `Resolve`.
     pub names: HashMap<String, Vec<SocketAddr>>,
     pub ended: Option<ExitReason>,
@@ -92,6 +94,7 @@ impl Net {
             settings: None,
             commands: Vec::new(),
             admit: |_| Ok(()),
+            decides: true,
             names: HashMap::new(),
             ended: None,
             off: false,
@@ -265,6 +268,7 @@ impl Net {
         while let Some(command) = self.nodes[index].engine.poll_command() {
             let node = &mut self.nodes[index];
             let reply = match &command {
+                Command::Admit(_) if !node.decides => None,
                 Command::Admit(request) => {
                     Some(Reply::Admit { ticket: request.ticket, verdict: (node.admit)(request) })
                 }
