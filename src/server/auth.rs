@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::engine::{AdmitRequest, Command, DropReason, PeerId};
-use crate::limits::MAX_MTU;
+use crate::limits::{MAX_MTU, MAX_NAME};
 use crate::server::Server;
 use crate::server::negotiate::{NO_SHARED_CIPHER, Offer, Terms};
 use crate::server::peer::{Applicant, Client, Stage, Who};
@@ -243,6 +243,9 @@ pub(super) fn denied(reason: String) -> Message {
 fn acceptable(revoked: &[Vec<u8>], who: &Who) -> Result<(), String> {
     if who.name().is_empty() {
         return Err("its certificate has no common name".to_owned());
+    }
+    if who.name().len() > MAX_NAME {
+        return Err(format!("its common name is longer than {MAX_NAME} bytes"));
     }
     if revoked.contains(&who.identity.serial) {
         return Err("its certificate is revoked".to_owned());

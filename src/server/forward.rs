@@ -95,10 +95,12 @@ impl Server {
         reason: Reason,
         dropped: DropReason,
     ) -> Result<Verdict, DropReason> {
-        let v6 = packet.as_slice().first().is_some_and(|first| first >> 4 == 6);
-        let from = match v6 {
-            true => self.local.v6.map(|net| IpAddr::V6(net.addr())),
-            false => self.local.v4.map(|net| IpAddr::V4(net.addr())),
+        let from = match origin {
+            // A host takes its own address as a source for a forgery (Linux: martian source), so
+            // the destination speaks for itself; it is routed here, so the reverse path holds.
+            Origin::Host => IpPacket::parse(packet.as_slice()).ok().map(|view| view.destination()),
+            Origin::Peer(_) if is_v6(packet) => self.local.v6.map(|net| net.addr().into()),
+            Origin::Peer(_) => self.local.v4.map(|net| net.addr().into()),
         };
         let from = from.ok_or(dropped)?;
         if !self.icmp.allow(now.mono) {
@@ -136,6 +138,10 @@ impl Client {
             mss::clamp(packet.as_mut_slice(), limits);
         }
     }
+}
+
+fn is_v6(packet: &PacketMut<'_>) -> bool {
+    packet.as_slice().first().is_some_and(|first| first >> 4 == 6)
 }
 
 /// Whether this is one of our own datagrams to that client: a route into the tunnel covers the
