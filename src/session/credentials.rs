@@ -22,7 +22,9 @@ use crate::session::verify::{Authority, RevocationList};
 /// RSA keys of fewer bits are neither made nor accepted by ring.
 const MIN_RSA_BITS: u32 = 2048;
 /// RSA keys of more bits cannot sign with ring.
-const MAX_RSA_BITS: u32 = 4096;
+const MAX_SIGNING_BITS: u32 = 4096;
+/// RSA keys of more bits cannot be checked with ring.
+const MAX_CHECKING_BITS: u32 = 8192;
 
 /// The CA certificates of `ca`.
 #[derive(Default)]
@@ -39,6 +41,9 @@ pub(super) fn authorities(pem: &[u8]) -> Result<Authorities, String> {
         let certificate = Certificate::from_der(&der)
             .map_err(|error| format!("ca: a certificate cannot be read: {error}"))?;
         let name = super::identity::one_line(&certificate.tbs_certificate.subject);
+        if let Some(what) = unusable_key(&certificate, MAX_CHECKING_BITS) {
+            log::warn!("ca: the key of '{name}' {what}: what it has issued will be refused");
+        }
         let anchor = webpki::anchor_from_trusted_cert(&der)
             .map_err(|error| format!("ca: certificate '{name}' cannot be used: {error}"))?
             .to_owned();
@@ -60,7 +65,12 @@ pub(super) fn identity(
     let leaf = chain.first().ok_or("cert: there is no certificate in it")?;
     let parsed = Certificate::from_der(leaf)
         .map_err(|error| format!("cert: the certificate cannot be read: {error}"))?;
-    usable_key(&parsed)?;
+    if let Some(what) = unusable_key(&parsed, MAX_SIGNING_BITS) {
+        return Err(format!(
+            "cert: its key {what}; make a new key and certificate with P-256, P-384, Ed25519 or \
+             RSA of 2048 to 4096 bits"
+        ));
+    }
     let key = private_key(key)?;
     let key = provider
         .key_provider
@@ -125,37 +135,29 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
         .map_err(|error| format!("key: there is no private key in it (PEM is wanted): {error}"))
 }
 
-/// Says what is wrong with keys that ring refuses, which by itself only says "unsupported".
-fn usable_key(certificate: &Certificate) -> Result<(), String> {
-    const ADVICE: &str = "make a new key and certificate with P-256, P-384, Ed25519 or RSA of \
-                          2048 to 4096 bits";
+/// Says what is wrong with a certificate's key if ring refuses it, which by itself only says
+/// "unsupported" or "bad signature". `max_bits` limits RSA keys.
+fn unusable_key(certificate: &Certificate, max_bits: u32) -> Option<String> {
     let info = &certificate.tbs_certificate.subject_public_key_info;
     if info.algorithm.oid == ID_EC_PUBLIC_KEY {
         let curve = info.algorithm.parameters.as_ref();
         let curve = curve.and_then(|any| any.decode_as::<ObjectIdentifier>().ok());
         if curve == Some(SECP_521_R_1) {
-            return Err(format!(
-                "cert: its key is on the curve P-521, which is not supported; {ADVICE}"
-            ));
+            return Some("is on the curve P-521, which is not supported".to_owned());
         }
     }
     if info.algorithm.oid == RSA_ENCRYPTION {
-        let bits = info.subject_public_key.as_bytes().and_then(rsa_bits);
-        match bits {
+        match info.subject_public_key.as_bytes().and_then(rsa_bits) {
             Some(bits) if bits < MIN_RSA_BITS => {
-                return Err(format!(
-                    "cert: its RSA key has {bits} bits, too few to be safe; {ADVICE}"
-                ));
+                return Some(format!("is RSA with {bits} bits, too few to be safe"));
             }
-            Some(bits) if bits > MAX_RSA_BITS => {
-                return Err(format!(
-                    "cert: its RSA key has {bits} bits, too many to sign with; {ADVICE}"
-                ));
+            Some(bits) if bits > max_bits => {
+                return Some(format!("is RSA with {bits} bits, too many"));
             }
             Some(_) | None => {}
         }
     }
-    Ok(())
+    None
 }
 
 /// Length of the modulus in `SEQUENCE { modulus INTEGER, exponent INTEGER }`.

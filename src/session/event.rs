@@ -65,7 +65,7 @@ pub enum SessionFailure {
 impl fmt::Display for SessionFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::HandshakeTimeout => "the key exchange did not finish in time (hand-window)",
+            Self::HandshakeTimeout => "the TLS handshake did not finish in time (hand-window)",
             Self::Tls(reason) => reason,
             Self::PingTimeout => "nothing heard from the peer (ping-restart)",
             Self::KeyExpired => "the key has expired and could not be renewed",

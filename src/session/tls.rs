@@ -4,7 +4,7 @@
 //! time. `Tls` is one connection: ciphertext in and out, the plaintext of each record, the peer's
 //! identity, keying material. It knows nothing of packets or of what the plaintext means.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::io::{Read as _, Write as _};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -161,6 +161,8 @@ impl Generation {
             crls,
             revoked: Arc::clone(revoked),
             refusal: Mutex::new(None),
+            warned_clock: AtomicBool::new(false),
+            warned_crl: AtomicBool::new(false),
         });
         let versions = versions(tls);
         let time = Arc::new(time.clone());

@@ -5,6 +5,7 @@
 
 use core::cell::Cell;
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -63,6 +64,10 @@ pub(super) struct PeerVerifier {
     /// Why the certificate seen last was refused, in words. The handshake's caller takes it right
     /// after the failure, in the same thread.
     pub(super) refusal: Mutex<Option<String>>,
+    /// Said once, not at each handshake, which strangers can start as often as they like.
+    pub(super) warned_clock: AtomicBool,
+    /// Likewise.
+    pub(super) warned_crl: AtomicBool,
 }
 
 impl fmt::Debug for PeerVerifier {
@@ -129,7 +134,9 @@ impl PeerVerifier {
         if unix >= CLOCK_UNSET {
             return unix;
         }
-        log::warn!("the clock is not set: not checking when certificates begin to be valid");
+        if !self.warned_clock.swap(true, Ordering::Relaxed) {
+            log::warn!("the clock is not set: not checking when certificates begin to be valid");
+        }
         let start = |certificate: &Certificate| {
             certificate.tbs_certificate.validity.not_before.to_unix_duration()
         };
@@ -156,7 +163,8 @@ impl PeerVerifier {
                 .with_expiration_policy(webpki::ExpirationPolicy::Ignore)
                 .build()
         });
-        if self.crls.iter().filter_map(|crl| crl.next_update).any(|until| until < time) {
+        let outdated = self.crls.iter().filter_map(|crl| crl.next_update).any(|until| until < time);
+        if outdated && !self.warned_crl.swap(true, Ordering::Relaxed) {
             log::warn!("crl-verify: the revocation list is past its date; it is used all the same");
         }
         // webpki does not look at the validity of trust anchors.
@@ -261,8 +269,8 @@ impl ChainFault {
             }
             webpki::Error::CertNotValidYet { not_before, .. } => {
                 let verb = match of_leaf(not_before, tbs.validity.not_before) {
-                    true => "is not valid before ",
-                    false => "was issued by a CA that is not valid before ",
+                    true => "is not valid yet: it begins on ",
+                    false => "was issued by a CA that is not valid yet: it begins on ",
                 };
                 let what = format!("{verb}{}; is our clock right?", day(not_before));
                 (Alert::NotValidYet, what)
@@ -280,8 +288,7 @@ impl ChainFault {
             }
             webpki::Error::InvalidSignatureForPublicKey => (
                 Alert::BadSignature,
-                "is not signed by the CA whose name it bears (or one with a short RSA key)"
-                    .to_owned(),
+                "was issued by an unknown CA that has the name of ours".to_owned(),
             ),
             webpki::Error::InvalidCrlSignatureForPublicKey | webpki::Error::IssuerNotCrlSigner => (
                 Alert::UnknownRevocationStatus,
@@ -324,7 +331,7 @@ fn wrong_purpose(leaf: &Certificate, peer: Role) -> String {
         Role::Server => ("servers", "clients"),
     };
     if has(ID_KP_CLIENT_AUTH) || has(ID_KP_SERVER_AUTH) {
-        format!("is for {other}, not {ours}")
+        format!("is for {other}, not {ours} (extended key usage)")
     } else {
         format!("is not for {ours} (extended key usage)")
     }
