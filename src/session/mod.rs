@@ -328,9 +328,8 @@ impl Session {
             self.dynamic_wrap = Some(self.wrap.dynamic(&exported, self.config.role));
         }
         self.params = Some(params);
-        self.primary.data = Some(keys);
+        self.put_into_service(keys);
         self.keepalive.restart(now.mono, &mut self.timers);
-        self.push_event(SessionEvent::KeysReady(self.primary.id));
         self.check_established(now);
         Ok(())
     }
@@ -343,8 +342,7 @@ impl Session {
         }
         match self.derive(&params) {
             Ok(keys) => {
-                self.primary.data = Some(keys);
-                self.push_event(SessionEvent::KeysReady(key_id));
+                self.put_into_service(keys);
                 self.check_established(now);
             }
             // The exchange was complete when the engine was asked.
@@ -355,6 +353,14 @@ impl Session {
     /// The engine does not accept the identity behind a renegotiated key: the session ends.
     pub fn reject(&mut self, now: Now) {
         self.fail(now, SessionFailure::Rejected);
+    }
+
+    fn put_into_service(&mut self, keys: DataKeys) {
+        self.primary.data = Some(keys);
+        if let Some(channel) = &mut self.primary.channel {
+            channel.exchange.forget();
+        }
+        self.push_event(SessionEvent::KeysReady(self.primary.id));
     }
 
     fn derive(&self, params: &DataParams) -> Result<DataKeys, SessionError> {

@@ -17,6 +17,8 @@ use crate::wire::key_method::{Credentials, KeyMethod2, KeyMethodError, KeySource
 /// The exchange of one key.
 pub(super) struct Exchange {
     role: Role,
+    spoken: bool,
+    heard: bool,
     ours: Option<KeySource>,
     theirs: Option<KeySource>,
     /// A message that came in more than one record.
@@ -25,7 +27,14 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn new(role: Role) -> Self {
-        Self { role, ours: None, theirs: None, partial: Zeroizing::default() }
+        Self {
+            role,
+            spoken: false,
+            heard: false,
+            ours: None,
+            theirs: None,
+            partial: Zeroizing::default(),
+        }
     }
 
     /// Whether our message is due: the client's at once, the server's as an answer.
@@ -34,17 +43,17 @@ impl Exchange {
             Role::Client => true,
             Role::Server => self.has_theirs(),
         };
-        turn && self.ours.is_none()
+        turn && !self.spoken
     }
 
     /// Whether the peer's message has come.
     pub(super) fn has_theirs(&self) -> bool {
-        self.theirs.is_some()
+        self.heard
     }
 
     /// Whether both messages are exchanged.
     pub(super) fn is_complete(&self) -> bool {
-        self.ours.is_some() && self.theirs.is_some()
+        self.spoken && self.heard
     }
 
     /// Our message, to be written as one record. The randoms are fresh for each key.
@@ -71,6 +80,7 @@ impl Exchange {
             return Err("our own key exchange message is too long".to_owned());
         }
         self.ours = Some(message.source.clone());
+        self.spoken = true;
         Ok(bytes)
     }
 
@@ -98,6 +108,7 @@ impl Exchange {
         match parsed {
             Ok(message) => {
                 self.theirs = Some(message.source.clone());
+                self.heard = true;
                 self.partial = Zeroizing::default();
                 Ok(Some(message))
             }
@@ -111,6 +122,11 @@ impl Exchange {
             }
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Wipes the key material: the data keys have been derived and nobody must do it again.
+    pub(super) fn forget(&mut self) {
+        (self.ours, self.theirs) = (None, None);
     }
 
     /// Derives the data channel's key block [5.4]; `None` before the exchange is complete.
