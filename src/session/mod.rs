@@ -42,6 +42,7 @@ pub mod replay;
 mod slots;
 mod timers;
 pub mod tls;
+mod tls_error;
 mod traffic;
 mod verify;
 pub mod wrap;

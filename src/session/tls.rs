@@ -15,8 +15,8 @@ use rustls::pki_types::{ServerName, UnixTime as TlsTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    AlertDescription, ClientConfig, ClientConnection, Connection, Error as TlsError, ServerConfig,
-    ServerConnection, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, Connection, Error as TlsError, ServerConfig, ServerConnection,
+    SupportedProtocolVersion,
 };
 
 use crate::buf::Full;
@@ -25,6 +25,7 @@ use crate::limits::MAX_PLAINTEXT;
 use crate::session::Role;
 use crate::session::credentials;
 use crate::session::identity::PeerIdentity;
+use crate::session::tls_error::in_words;
 use crate::session::verify::{PeerVerifier, Revoked};
 use crate::time::UnixTime;
 
@@ -240,7 +241,9 @@ impl Tls {
                     Ok(_) => {}
                     Err(error) => return Err(format!("TLS: {error}")),
                 }
-                self.connection.process_new_packets().map_err(|error| self.explain(&error))?;
+                self.connection.process_new_packets().map_err(|error| {
+                    self.verifier.take_refusal().unwrap_or_else(|| in_words(&error))
+                })?;
             }
             let mut plaintext = [0; MAX_PLAINTEXT];
             let len = self.connection.reader().read(&mut plaintext).unwrap_or(0);
@@ -295,32 +298,6 @@ impl Tls {
             _ => String::new(),
         }
     }
-
-    fn explain(&self, error: &TlsError) -> String {
-        if let Some(reason) = self.verifier.take_refusal() {
-            return reason;
-        }
-        let TlsError::AlertReceived(alert) = error else { return format!("TLS: {error}") };
-        let what = match alert {
-            AlertDescription::CertificateExpired => {
-                "our certificate has expired or is not valid yet"
-            }
-            AlertDescription::CertificateRevoked => "our certificate is revoked",
-            AlertDescription::UnknownCA => "it does not know the CA of our certificate",
-            AlertDescription::UnsupportedCertificate => "our certificate is for another purpose",
-            AlertDescription::AccessDenied => "our certificate has a name it does not want",
-            AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {
-                "it does not accept our certificate"
-            }
-            AlertDescription::DecryptError => {
-                "our certificate is not signed by the CA it knows under that name"
-            }
-            AlertDescription::ProtocolVersion => "we have no TLS version in common",
-            AlertDescription::HandshakeFailure => "we have no TLS cipher suite in common",
-            other => return format!("the peer ended the TLS handshake: {other:?}"),
-        };
-        format!("the peer refused: {what}")
-    }
 }
 
 /// Finds where TLS records end in the byte stream, so that each is decrypted by itself:
@@ -361,5 +338,40 @@ impl RecordCutter {
             self.have = 0;
         }
         used + body
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_cut_apart_wherever_the_packets_end() {
+        let bodies = [0_usize, 1, 5, 300, 0];
+        let mut stream = Vec::new();
+        let mut ends = Vec::new();
+        for body in bodies {
+            stream.extend([0x17, 3, 3]);
+            stream.extend((body as u16).to_be_bytes());
+            stream.resize(stream.len() + body, 0x5a);
+            ends.push(stream.len());
+        }
+        for size in 1..stream.len() {
+            let mut cutter = RecordCutter::default();
+            let mut at = 0;
+            let mut found = Vec::new();
+            for mut packet in stream.chunks(size) {
+                while !packet.is_empty() {
+                    let used = cutter.advance(packet);
+                    assert!(used > 0 && used <= packet.len());
+                    at += used;
+                    packet = &packet[used..];
+                    if cutter.have == 0 {
+                        found.push(at);
+                    }
+                }
+            }
+            assert_eq!(found, ends, "packets of {size} bytes");
+        }
     }
 }

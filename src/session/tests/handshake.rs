@@ -4,6 +4,8 @@ use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
 
 use super::*;
 use crate::config::Digest;
+use crate::session::negotiate::Exchange;
+use crate::session::tls::Oversize;
 use crate::wire::control::{AckList, Body, Header, MessageId, ResetFlags};
 use crate::wire::static_key::{StaticKey, V2ServerKey};
 use crate::wire::wkc;
@@ -260,4 +262,45 @@ fn a_client_that_gets_no_answer_to_its_pull_gives_up() {
         net.run(15_000);
         assert_eq!(net.ends[0].failure, Some(SessionFailure::HandshakeTimeout), "{message}");
     }
+}
+
+#[test]
+fn a_key_exchange_in_several_records() {
+    let [client_config, server_config] = Pki::new().configs();
+    let mut dice = Dice::new(1);
+    let bytes = Exchange::new(Role::Client).speak(&client_config, &mut dice).unwrap();
+    let whole = Exchange::new(Role::Server).listen(Ok(&bytes)).unwrap().unwrap();
+    // Where only the last strings are missing, they are taken for absent, as they may be.
+    let randoms = 5 + 48 + 64;
+    let options = randoms + 2 + client_config.options.len() + 1;
+    let user = options + 2 + "user".len() + 1;
+    let complete = [randoms, options, user, user + 2 + "secret".len() + 1, bytes.len()];
+    for cut in 1..=bytes.len() {
+        let (first, rest) = bytes.split_at(cut);
+        let mut server = Exchange::new(Role::Server);
+        let early = server.listen(Ok(first)).unwrap();
+        assert_eq!(early.is_some(), complete.contains(&cut), "cut at {cut}");
+        if early.is_none() {
+            let message = server.listen(Ok(rest)).unwrap().unwrap();
+            assert_eq!(message.peer_info, whole.peer_info);
+            assert_eq!(message.credentials.unwrap().username, "user");
+            assert!(server.should_speak());
+            server.speak(&server_config, &mut dice).unwrap();
+            assert!(server.is_complete() && !server.should_speak());
+        }
+    }
+}
+
+#[test]
+fn a_key_exchange_is_refused_when_it_cannot_be_one() {
+    let listen = |bytes: &[u8]| Exchange::new(Role::Server).listen(Ok(bytes)).unwrap_err();
+    assert!(listen(b"PUSH_REQUEST\0").contains("zeros"));
+    assert!(listen(&[0, 0, 0, 0, 1]).contains("key method 1"));
+    let mut server = Exchange::new(Role::Server);
+    let mut large = vec![0; 1500];
+    large[4] = 2;
+    large[117..119].copy_from_slice(&[0x05, 0xff]);
+    assert!(server.listen(Ok(&large)).unwrap().is_none());
+    assert!(server.listen(Ok(&large)).unwrap_err().contains("too long"));
+    assert!(Exchange::new(Role::Server).listen(Err(Oversize)).unwrap_err().contains("too long"));
 }

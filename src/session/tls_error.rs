@@ -1,0 +1,52 @@
+//! What went wrong in a TLS handshake, in words for a log. Certificates are `verify`'s business.
+
+use rustls::{AlertDescription, Error as TlsError, PeerIncompatible};
+
+/// The error as one line of text that says whose fault it is.
+pub(super) fn in_words(error: &TlsError) -> String {
+    let alert = match error {
+        TlsError::AlertReceived(alert) => alert,
+        TlsError::NoCertificatesPresented => return "the peer shows no certificate".to_owned(),
+        TlsError::PeerIncompatible(what) => {
+            use PeerIncompatible as What;
+            return match what {
+                What::ServerDoesNotSupportTls12Or13
+                | What::ServerTlsVersionIsDisabledByOurConfig
+                | What::SupportedVersionsExtensionRequired
+                | What::Tls12NotOffered
+                | What::Tls12NotOfferedOrEnabled => {
+                    "no TLS protocol version in common (tls-version-min, tls-version-max)"
+                        .to_owned()
+                }
+                What::NoCipherSuitesInCommon => "no TLS cipher suite in common".to_owned(),
+                What::NoKxGroupsInCommon | What::NoEcPointFormatsInCommon => {
+                    "no elliptic curve in common for the TLS key exchange".to_owned()
+                }
+                What::NoSignatureSchemesInCommon
+                | What::NoCertificateRequestSignatureSchemesInCommon => {
+                    "no TLS signature scheme in common".to_owned()
+                }
+                // rustls may add more; their names say what there is to say.
+                other => format!("TLS: the peer is not compatible: {other:?}"),
+            };
+        }
+        other => return format!("TLS: {other}"),
+    };
+    let what = match alert {
+        AlertDescription::CertificateExpired => "our certificate has expired or is not valid yet",
+        AlertDescription::CertificateRevoked => "our certificate is revoked",
+        AlertDescription::UnknownCA => "it does not know the CA of our certificate",
+        AlertDescription::UnsupportedCertificate => "our certificate is for another purpose",
+        AlertDescription::AccessDenied => "our certificate has a name it does not want",
+        AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {
+            "it does not accept our certificate"
+        }
+        AlertDescription::DecryptError => {
+            "our certificate is not signed by the CA it knows under that name"
+        }
+        AlertDescription::ProtocolVersion => "we have no TLS version in common",
+        AlertDescription::HandshakeFailure => "we have no TLS cipher suite in common",
+        other => return format!("the peer ended the TLS handshake: {other:?}"),
+    };
+    format!("the peer refused: {what}")
+}
