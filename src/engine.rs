@@ -205,16 +205,23 @@ pub struct AdmitRequest {
 /// What there is to know about a client.
 #[derive(Debug, Clone)]
 pub struct ClientInfo {
-    /// Place in the table.
+    /// Place in the table, which somebody else may have later.
     pub peer: PeerId,
+    /// How many clients came before it: nobody else ever has this number (the management
+    /// protocol's CID).
+    pub id: u64,
     /// Common name.
     pub common_name: String,
+    /// User name, or empty.
+    pub username: String,
     /// Transport address.
     pub from: Endpoint,
     /// Tunnel addresses.
     pub v4: Option<Ipv4Addr>,
     /// Tunnel addresses.
     pub v6: Option<std::net::Ipv6Addr>,
+    /// Networks behind it.
+    pub networks: Vec<ipnet::IpNet>,
     /// Since when it is connected, Unix seconds.
     pub since: u64,
     /// Tunnel bytes from the client.
@@ -268,6 +275,13 @@ pub enum Reply {
     Revoked(Vec<Vec<u8>>),
     /// End the connection of every client with this common name.
     Kick(String),
+    /// End the connection of this client; it is told to connect again, or that it must not.
+    Dismiss {
+        /// The client.
+        peer: PeerId,
+        /// Whether it must not come back by itself.
+        halt: bool,
+    },
     /// Say goodbye to all peers, then [`Command::Exit`].
     Shutdown,
     /// Drop every connection and start afresh (SIGUSR1).

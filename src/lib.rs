@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! main.rs ─> sys/ ─> server/ | client/ ─> session/ ─> wire/
-//!                     leaves, pure: config/ pki/ buf limits random time engine
+//!                     leaves, pure: config/ manage/ pki/ buf limits random time engine
 //! ```
 //!
 //! # The rings, and what each does not do
@@ -20,7 +20,8 @@
 //!   finds a server and takes what it pushes. Both implement [`engine::Engine`] and touch nothing
 //!   outside: what they want done leaves as [`engine::Command`]s.
 //! * [`config`] reads OpenVPN configuration files into one checked, typed value; [`pki`] issues the
-//!   certificates and profiles of the built-in certificate authority.
+//!   certificates and profiles of the built-in certificate authority; [`manage`] speaks OpenVPN's
+//!   management protocol and prints its status formats.
 //! * [`sys`] is the outside world: sockets, the TUN device, netlink, signals, files, clocks,
 //!   privileges. Only here is there `unsafe`; only here is a clock read.
 //!
@@ -62,6 +63,7 @@ pub mod client;
 pub mod config;
 pub mod engine;
 pub mod limits;
+pub mod manage;
 pub mod pki;
 pub mod random;
 pub mod server;

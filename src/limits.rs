@@ -60,3 +60,5 @@ pub const REPLAY_WINDOW: usize = 1024;
 pub const MAX_CLIENTS: usize = 1024;
 /// Sessions that have not authenticated yet, in all.
 pub const MAX_HALF_OPEN: usize = 64;
+/// States that the management interface remembers; up to 150 bytes each.
+pub const MANAGEMENT_HISTORY: usize = 100;

@@ -20,7 +20,7 @@ const RINGS: &[(&str, &[&str])] = &[
     ("wire", &["buf", "config", "limits", "random"]),
     ("config", &["limits", "wire"]),
     ("pki", &["limits", "random", "time", "wire"]),
-    ("manage", &["limits", "time"]),
+    ("manage", &["config", "engine", "limits", "time"]),
     ("offload", &["buf", "limits", "wire"]),
     ("session", &["buf", "config", "engine", "limits", "random", "time", "wire"]),
     (

@@ -214,7 +214,8 @@ impl Engine for Client {
                 | Reply::Restart
                 | Reply::Admit { .. }
                 | Reply::Revoked(_)
-                | Reply::Kick(_),
+                | Reply::Kick(_)
+                | Reply::Dismiss { .. },
                 _,
             ) => {}
         }

@@ -140,6 +140,7 @@ impl Server {
         let mtu = terms.tun_mtu.unwrap_or(self.config.device.mtu).min(MAX_MTU as u16);
         let at_once = offer.request_push();
         let client = Client {
+            number: self.admitted,
             push: push::messages(&options),
             who,
             offer,
@@ -154,6 +155,7 @@ impl Server {
             bytes_out: 0,
         };
         let Some(entry) = self.peers.get_mut(id) else { return Ok(()) };
+        self.admitted += 1;
         let info = client.info(id, entry.endpoint(), "");
         let at_once = at_once || entry.peer.push_requested;
         entry.peer.stage = Stage::Connected(Box::new(client));

@@ -90,6 +90,15 @@ impl Server {
         }
     }
 
+    /// Ends the connection of one client.
+    pub(super) fn send_away(&mut self, now: Now, id: PeerId, halt: bool) {
+        if self.peers.get(id).is_none_or(|entry| entry.peer.client().is_none()) {
+            return;
+        }
+        let word = if halt { Message::Halt(Ending::default()) } else { restart(false) };
+        self.dismiss(now, id, &word, "ended by the administrator");
+    }
+
     /// Says goodbye as configured, then ends.
     pub(super) fn shutdown(&mut self, now: Now) {
         if self.closing.is_some() {

@@ -85,6 +85,8 @@ pub struct Server {
     /// No peer wants attention earlier; it may well be later.
     deadline: Option<Instant>,
     last_ticket: u64,
+    /// Clients let in so far.
+    admitted: u64,
     icmp: RateLimit,
     complaints: RateLimit,
     /// Goodbyes are under way; then we end.
@@ -138,6 +140,7 @@ impl Server {
             broadcast: Broadcast::default(),
             deadline: None,
             last_ticket: 0,
+            admitted: 0,
             icmp: RateLimit::new(ICMP_RATE, Duration::from_secs(1)),
             complaints: RateLimit::new(COMPLAINTS, Duration::from_secs(60)),
             closing: None,
@@ -216,6 +219,7 @@ impl Engine for Server {
             Reply::Admit { ticket, verdict } => self.decided(now, ticket, verdict),
             Reply::Revoked(serials) => self.revoke(now, serials),
             Reply::Kick(name) => self.kick(now, &name),
+            Reply::Dismiss { peer, halt } => self.send_away(now, peer, halt),
             Reply::Shutdown => self.shutdown(now),
             Reply::Restart => self.restart(now),
             // Answers to commands that only a client gives.

@@ -122,6 +122,8 @@ pub struct Applicant {
 
 /// An admitted client.
 pub struct Client {
+    /// How many clients came before it.
+    pub number: u64,
     /// Who it is.
     pub who: Who,
     /// What it can do.
@@ -153,10 +155,13 @@ impl Client {
     pub fn info(&self, peer: PeerId, from: Endpoint, reason: &str) -> ClientInfo {
         ClientInfo {
             peer,
+            id: self.number,
             common_name: self.who.name().to_owned(),
+            username: self.who.username.clone(),
             from,
             v4: self.lease.v4,
             v6: self.lease.v6,
+            networks: Vec::new(),
             since: self.since.0,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,

@@ -1,0 +1,95 @@
+//! The status as JSON (RFC 8259), for `sixgate status --json`.
+//!
+//! One object; member names and their order are part of the interface:
+//!
+//! ```json
+//! {"version":"…","time":0,"pid":0,"clients":[{"id":0,"name":"…","address":"[::1]:1194",
+//!  "ipv4":"…"|null,"ipv6":"…"|null,"networks":["…"],"bytes_in":0,"bytes_out":0,"since":0,
+//!  "username":"…"|null,"cipher":"…","peer_id":0,"peer_version":"…","platform":"…"}],
+//!  "dropped":{"replay":0}}
+//! ```
+
+use core::fmt::{Display, Write as _};
+
+use super::View;
+use crate::engine::ClientInfo;
+
+/// The status; `dropped` are counters by name.
+pub fn status<'a>(view: &View, dropped: impl Iterator<Item = (&'a str, u64)>) -> String {
+    let mut text = String::with_capacity(256 + 384 * view.clients.len());
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "{{\"version\":{},\"time\":{},\"pid\":{},\"clients\":[",
+        string(env!("CARGO_PKG_VERSION")),
+        view.now.0,
+        view.pid
+    );
+    let clients: Vec<String> = view.clients.iter().map(client).collect();
+    text.push_str(&clients.join(","));
+    text.push_str("],\"dropped\":{");
+    let dropped: Vec<String> =
+        dropped.map(|(name, count)| format!("{}:{count}", string(name))).collect();
+    text.push_str(&dropped.join(","));
+    text.push_str("}}\n");
+    text
+}
+
+fn client(c: &ClientInfo) -> String {
+    let networks: Vec<String> = c.networks.iter().map(|net| string(&net.to_string())).collect();
+    let username = (!c.username.is_empty()).then_some(&c.username);
+    format!(
+        "{{\"id\":{},\"name\":{},\"address\":{},\"ipv4\":{},\"ipv6\":{},\"networks\":[{}],\
+         \"bytes_in\":{},\"bytes_out\":{},\"since\":{},\"username\":{},\"cipher\":{},\
+         \"peer_id\":{},\"peer_version\":{},\"platform\":{}}}",
+        c.id,
+        string(&c.common_name),
+        string(&c.from.peer.to_string()),
+        optional(c.v4),
+        optional(c.v6),
+        networks.join(","),
+        c.bytes_in,
+        c.bytes_out,
+        c.since,
+        optional(username),
+        string(c.cipher),
+        c.peer,
+        string(&c.version),
+        string(&c.platform),
+    )
+}
+
+fn optional(value: Option<impl Display>) -> String {
+    value.map_or_else(|| "null".to_owned(), |value| string(&value.to_string()))
+}
+
+/// A string with its quotes. Beyond what JSON demands, all control characters are escaped.
+fn string(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                out.push('\\');
+                out.push(c);
+            }
+            // Control characters lie below U+00A0: four digits are enough.
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_escaped() {
+        assert_eq!(string("a\"b\\c\n\u{85}é"), "\"a\\\"b\\\\c\\u000a\\u0085é\"");
+    }
+}
