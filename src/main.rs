@@ -29,9 +29,11 @@ fn execute(command: Command) -> Result<(), String> {
     match command {
         Command::Up(options) => service::up(&options),
         Command::Run(options) => {
+            service::require_privilege()?;
             service::run(service::load(config::load_file(&options.file, &DiskFiles))?)
         }
         Command::OpenVpn(arguments) => {
+            service::require_privilege()?;
             service::run(service::load(config::load_args(&arguments, &DiskFiles))?)
         }
         Command::Check(options) => service::check(&options.file),

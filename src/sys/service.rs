@@ -35,7 +35,6 @@ use crate::time::{Instant, Now};
 
 /// Runs what the configuration describes until it ends; an error is one line for the user.
 pub fn run(mut config: Config) -> Result<(), String> {
-    require_privilege()?;
     start_log(&config.process)?;
     if let Some(state) = &config.process.state {
         let revoked = state::revoked(state)?;
@@ -176,7 +175,9 @@ fn announce(udp: &UdpSocket, tun: &TunDevice, settings: Option<&TunnelSettings>)
     log::info!("running: {name} {}, UDP port {port} over {families}", nets.join(" "));
 }
 
-fn require_privilege() -> Result<(), String> {
+/// Fails with one line for those who may not change addresses and routes. Asked before anything is
+/// read: to them, files that only root may read would look like the trouble.
+pub fn require_privilege() -> Result<(), String> {
     if privilege::may_administer() {
         return Ok(());
     }

@@ -28,7 +28,7 @@ def refused(t, server, stock: str, sixgate: str, *lines: str, **options) -> None
 def wrong_tls_crypt_key(t):
     server = t.server()
     other = pki.static_key(t.dir / "other.key")
-    refused(t, server, "tls-crypt unwrapping failed|packet authentication failed", "(?i)bad-wrap|does not authenticate", f"tls-crypt {other}", wrap="none")
+    refused(t, server, "tls-crypt unwrapping failed|packet authentication failed", "bad-wrap", f"tls-crypt {other}", wrap="none")
 
 
 @case(clients=2)
@@ -37,7 +37,7 @@ def wrong_tls_auth_key(t):
     other = pki.static_key(t.dir / "other.key")
     mark = server.process.mark()
     bad = t.client("auth SHA256", f"tls-auth {other} 1", number=2, up=False, wrap="none")
-    server.expect("packet HMAC authentication failed", "(?i)bad-wrap|does not authenticate", after=mark)
+    server.expect("packet HMAC authentication failed", "bad-wrap", after=mark)
     bad.process.kill()
     t.ping_server(t.client(wrap="tls-auth-sha256"))
     server.alive()
@@ -49,7 +49,7 @@ def client_key_of_another_server(t):
     other = pki.v2_client_key(pki.v2_server_key(t.dir / "other-server.key"), t.dir / "other-client.key")
     mark = server.process.mark()
     bad = t.client(f"tls-crypt-v2 {other}", number=2, up=False, wrap="none")
-    server.expect("client key authentication error|Can not unwrap tls-crypt-v2", "(?i)bad-client-key|bad-wrap|client key", after=mark)
+    server.expect("client key authentication error|Can not unwrap tls-crypt-v2", "bad-client-key", after=mark)
     bad.process.kill()
     t.ping_server(t.client(wrap="tls-crypt-v2"))
     server.alive()
@@ -59,7 +59,7 @@ def client_key_of_another_server(t):
 def another_authority(t):
     server = t.server()
     other = pki.Authority(t.dir / "other")
-    refused(t, server, "VERIFY ERROR.*(unable to get|self-signed)", "(?i)unknown ?(ca|issuer|authority)",
+    refused(t, server, "VERIFY ERROR.*(unable to get|self-signed)", "(?i)not signed by the CA|unknown (ca|issuer|authority)",
             identity=other.issue("client2"))
 
 
@@ -72,14 +72,14 @@ def expired(t):
 @case(clients=2)
 def not_valid_yet(t):
     server = t.server()
-    refused(t, server, "certificate is not yet valid", "(?i)not ?(yet ?valid|valid ?yet)",
+    refused(t, server, "certificate is not yet valid", "(?i)not (yet )?valid",
             identity=t.shared.authority.issue("early", dates=FUTURE))
 
 
 @case(clients=2)
 def wrong_purpose(t):
     server = t.server("remote-cert-tls client")
-    refused(t, server, "unsuitable certificate purpose|unsupported certificate purpose|VERIFY (KU|EKU) ERROR", "(?i)purpose|usage",
+    refused(t, server, "unsuitable certificate purpose|unsupported certificate purpose|VERIFY (KU|EKU) ERROR", "(?i)is for servers|purpose|usage",
             identity=t.shared.authority.issue("false-server", usage="server"))
 
 
@@ -137,10 +137,11 @@ def no_common_cipher(t):
 
 @case()
 def the_client_refuses_a_server_of_another_authority(t):
-    server = t.server(identity=pki.Authority(t.dir / "other").issue("server", usage="server"))
+    # A stock client says nothing, it just stops.
+    server = t.server("hand-window 5", identity=pki.Authority(t.dir / "other").issue("server", usage="server"))
     client = t.client(up=False)
     client.process.expect("VERIFY ERROR")
-    server.expect("TLS handshake failed|tls-error|TLS Error", "(?i)unknown ?ca|alert|handshake", timeout=75)
+    server.expect("TLS handshake failed|tls-error|TLS Error", "did not finish in time")
     server.alive()
 
 

@@ -16,7 +16,7 @@ from lib.peers import Client, Server, Wrap
 from lib.process import Failure, Process, command
 
 ROOT = Path(__file__).resolve().parents[3]
-SIXGATE = ROOT / "target" / "release" / "sixgate"
+SIXGATE = Path(os.environ.get("SIXGATE") or ROOT / "target" / "release" / "sixgate").absolute()
 
 # Root folders of other Debian releases, whose OpenVPN is older or newer; tests/run makes them.
 SUITES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sixgate"
