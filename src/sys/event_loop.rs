@@ -409,9 +409,10 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                 let ticket = request.ticket;
                 shell.engine.handle_reply(now, Reply::Admit { ticket, verdict });
             }
-            Command::ClientUp(client) => log::info!("client up: {}", status::describe(&client)),
+            // The engine has logged both in its own words; hooks will want them.
+            Command::ClientUp(client) => log::debug!("client up: {}", status::describe(&client)),
             Command::ClientDown(client) => {
-                log::info!("client down: {}", status::describe(&client));
+                log::debug!("client down: {}", status::describe(&client));
             }
             Command::Resolve { host, port, family } => shell.resolver.start(host, port, family),
             Command::Configure(settings) => {
