@@ -255,5 +255,5 @@ else
   check 'daemon: writes its id' false
 fi
 
-echo "os: $passed passed, $failed failed"
+echo "$passed passed, $failed failed"
 [[ $failed = 0 && $passed -gt 0 ]]

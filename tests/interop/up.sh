@@ -157,5 +157,5 @@ check 'the other still works' there ping -I tun-three -c 2 -W 2 "$(v6)"
 check 'and is the only one' connected 1
 end "$three"
 
-echo "up: $passed passed, $failed failed"
+echo "$passed passed, $failed failed"
 [[ $failed = 0 && $passed -gt 0 ]]
