@@ -10,9 +10,10 @@
 use core::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::buf::PacketMut;
+use crate::config::dns::Dns;
 use crate::time::{Instant, Now};
 
 /// The far end of a datagram and the local address it was sent to, so that answers leave from
@@ -249,12 +250,45 @@ pub struct TunnelSettings {
     pub v6: Option<Ipv6Net>,
     /// Interface MTU in bytes.
     pub mtu: u16,
-    /// Prefixes to route into the device, with their metric (0: the kernel's default).
-    pub routes: Vec<(ipnet::IpNet, u32)>,
+    /// What to route where.
+    pub routes: Vec<TunnelRoute>,
     /// The VPN server's real address: keep reaching it outside the tunnel when a route covers it.
     pub server: Option<IpAddr>,
-    /// DNS servers pushed.
-    pub dns: Vec<IpAddr>,
+    /// Keep reaching the host's own DNS servers outside the tunnel.
+    pub bypass_dns: bool,
+    /// Take the networks of the interface that leads to the server into the tunnel.
+    pub block_local: bool,
+    /// DNS servers and domains pushed or configured; nothing in here applies them.
+    pub dns: Dns,
+}
+
+/// A route to be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TunnelRoute {
+    /// Where it leads.
+    pub destination: IpNet,
+    /// Which way.
+    pub via: Via,
+    /// Metric; 0 is the kernel's default.
+    pub metric: u32,
+}
+
+impl TunnelRoute {
+    /// A route into the tunnel with the kernel's default metric.
+    pub const fn tunnel(destination: IpNet) -> Self {
+        Self { destination, via: Via::Tunnel, metric: 0 }
+    }
+}
+
+/// The way a route takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// Into the TUN device; there is nobody but the peer to be a next hop.
+    Tunnel,
+    /// By the router that the destination is reached through without the tunnel.
+    Outside,
+    /// By this router.
+    Router(IpAddr),
 }
 
 /// What came of a [`Command`], or news from outside.

@@ -146,7 +146,8 @@ fn a_long_push_list_arrives_whole() {
     net.link.loss = 100;
     let node = join(&mut net, &site, "laptop", "", 251);
     let settings = net.nodes[node].settings.clone().unwrap();
-    let pushed = settings.routes.iter().filter(|(net, _)| net.to_string().starts_with("172.16."));
+    let pushed =
+        settings.routes.iter().filter(|route| route.destination.to_string().starts_with("172.16."));
     assert_eq!(pushed.count(), 150);
 }
 

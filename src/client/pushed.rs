@@ -6,12 +6,12 @@
 
 use core::fmt;
 use core::time::Duration;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::{CipherName, lex};
-use crate::engine::TunnelSettings;
+use crate::engine::{TunnelRoute, TunnelSettings, Via};
 use crate::limits::{MAX_PUSHED_OPTIONS, MAX_PUSHED_ROUTES, MAX_TUN_MTU, MIN_TUN_MTU, NO_PEER_ID};
 use crate::wire::message::{Continuation, Options};
 
@@ -95,7 +95,6 @@ struct Raw {
     v6: Option<Ipv6Net>,
     routes: Vec<(IpNet, Option<u32>)>,
     metric: Option<u32>,
-    dns: Vec<IpAddr>,
     mtu: Option<u16>,
     cipher: Option<CipherName>,
     peer: Option<u32>,
@@ -150,7 +149,6 @@ impl Raw {
             // On a TUN device a gateway only names the device.
             ["route-gateway" | "route-ipv6-gateway", _] | ["tun-ipv6"] => {}
             ["redirect-gateway" | "redirect-private", flags @ ..] => self.redirect(option, flags),
-            ["dhcp-option", "DNS" | "DNS6", server] => self.dns.extend(server.parse::<IpAddr>()),
             ["tun-mtu", mtu] => self.mtu = Some(mtu.parse().map_err(|_| bad(option))?),
             ["cipher", name] => {
                 let cipher = CipherName::from_name(name);
@@ -250,9 +248,11 @@ impl Raw {
             v4_peer,
             v6: self.v6,
             mtu,
-            routes: routes.filter(|(net, _)| usable(net)).collect(),
-            server: None,
-            dns: self.dns,
+            routes: routes
+                .filter(|(net, _)| usable(net))
+                .map(|(destination, metric)| TunnelRoute { destination, via: Via::Tunnel, metric })
+                .collect(),
+            ..TunnelSettings::default()
         };
         Ok(Pushed {
             tunnel,
@@ -324,7 +324,12 @@ mod tests {
     }
 
     fn routes(pushed: &Pushed) -> Vec<String> {
-        pushed.tunnel.routes.iter().map(|(net, metric)| format!("{net} {metric}")).collect()
+        pushed
+            .tunnel
+            .routes
+            .iter()
+            .map(|route| format!("{} {}", route.destination, route.metric))
+            .collect()
     }
 
     #[test]

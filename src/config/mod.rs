@@ -6,7 +6,9 @@
 
 mod build;
 pub mod directive;
+pub mod dns;
 pub mod lex;
+pub mod option;
 mod plan;
 mod problem;
 mod read;

@@ -41,7 +41,7 @@ pub struct Route {
     pub destination: IpNet,
     /// The next router, or `None` for what is on the link.
     pub gateway: Option<IpAddr>,
-    /// Interface index.
+    /// Interface index; 0 leaves it to the kernel, which knows where the next router is.
     pub interface: u32,
     /// Metric; 0 leaves it to the kernel.
     pub metric: u32,
@@ -326,7 +326,9 @@ fn route_message(route: &Route) -> RouteMessage {
         Some(_) => RouteScope::Universe,
         None => RouteScope::Link,
     };
-    message.attributes.push(RouteAttribute::Oif(route.interface));
+    if route.interface != 0 {
+        message.attributes.push(RouteAttribute::Oif(route.interface));
+    }
     message.attributes.extend(route.gateway.map(|a| RouteAttribute::Gateway(a.into())));
     if route.metric != 0 {
         message.attributes.push(RouteAttribute::Priority(route.metric));

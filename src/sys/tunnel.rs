@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::netlink::{Netlink, Route};
-use crate::engine::TunnelSettings;
+use crate::engine::{TunnelRoute, TunnelSettings, Via};
 
 /// Below this MTU the kernel silently takes IPv6 off an interface.
 const MIN_V6_MTU: u16 = 1280;
@@ -73,12 +73,12 @@ impl TunnelConfig {
             }
         }
         if let Some(server) = settings.server
-            && settings.routes.iter().any(|(net, _)| net.contains(&server))
+            && settings.routes.iter().any(|route| route.destination.contains(&server))
         {
             self.keep_reachable(server);
         }
-        for (destination, metric) in &settings.routes {
-            self.route(*destination, *metric);
+        for route in &settings.routes {
+            self.route(*route);
         }
         Ok(())
     }
@@ -109,8 +109,22 @@ impl TunnelConfig {
     }
 
     /// A route into the tunnel. One that fails costs its destination, not the connection.
-    fn route(&mut self, destination: IpNet, metric: u32) {
-        let route = Route { destination, gateway: None, interface: self.interface, metric };
+    fn route(&mut self, wanted: TunnelRoute) {
+        let TunnelRoute { destination, via, metric } = wanted;
+        let route = match via {
+            Via::Tunnel => Route { destination, gateway: None, interface: self.interface, metric },
+            // The kernel finds the interface.
+            Via::Router(router) => {
+                Route { destination, gateway: Some(router), interface: 0, metric }
+            }
+            Via::Outside => match self.netlink.route_to(destination.addr()) {
+                Ok(outside) => Route { destination, metric, ..outside },
+                Err(error) => {
+                    log::warn!("{}: no gateway for the route {destination}: {error}", self.name);
+                    return;
+                }
+            },
+        };
         self.add_route(route);
     }
 
