@@ -166,13 +166,10 @@ fn announce(udp: &UdpSocket, tun: &TunDevice, settings: Option<&TunnelSettings>)
         (false, true) => "IPv6",
         (false, false) => "IPv4",
     };
-    let nets: Vec<String> = settings
-        .into_iter()
-        .flat_map(|s| [s.v4.map(|net| net.to_string()), s.v6.map(|net| net.to_string())])
-        .flatten()
-        .collect();
     let (port, name) = (udp.local().port(), tun.name());
-    log::info!("running: {name} {}, UDP port {port} over {families}", nets.join(" "));
+    let own = settings.map(|s| [s.v4.map(IpNet::V4), s.v6.map(IpNet::V6)]).unwrap_or_default();
+    let own: String = own.iter().flatten().map(|net| format!(" {net}")).collect();
+    log::info!("running: {name}{own}, UDP port {port} over {families}");
 }
 
 /// Fails with one line for those who may not change addresses and routes. Asked before anything is
