@@ -80,10 +80,6 @@ impl TunnelConfig {
         for route in &settings.routes {
             self.route(*route);
         }
-        if !settings.dns.is_empty() {
-            // Which of the many ways a host has is the owner's to say; hooks will be told.
-            log::info!("{name}: DNS servers {:?} were pushed; they are not set here", settings.dns);
-        }
         Ok(())
     }
 
