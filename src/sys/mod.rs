@@ -29,6 +29,8 @@ mod sockaddr;
 pub mod state;
 pub mod status;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod tun;
 pub mod tunnel;
 pub mod udp;

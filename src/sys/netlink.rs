@@ -194,15 +194,15 @@ impl Netlink {
         found.ok_or_else(|| io::Error::from_raw_os_error(libc::ENETUNREACH))
     }
 
-    /// The networks of all interface addresses: what an address pool must not collide with.
-    pub fn local_networks(&mut self) -> io::Result<Vec<IpNet>> {
+    /// The networks of all interface addresses, each with its interface's index.
+    pub fn local_networks(&mut self) -> io::Result<Vec<(u32, IpNet)>> {
         let mut networks = Vec::new();
         self.exchange(
             Request::GetAddress(AddressMessage::default()),
             NLM_F_DUMP,
             |kind, payload| {
                 if kind == libc::RTM_NEWADDR {
-                    networks.extend(read_address(payload).map(|net| net.trunc()));
+                    networks.extend(read_address(payload));
                 }
             },
         )?;
@@ -344,8 +344,8 @@ fn route_query(destination: IpNet) -> RouteMessage {
     message
 }
 
-/// The address and prefix length of an RTM_NEWADDR.
-fn read_address(payload: &[u8]) -> Option<IpNet> {
+/// The interface and the network of an RTM_NEWADDR.
+fn read_address(payload: &[u8]) -> Option<(u32, IpNet)> {
     let message = AddressMessageBuffer::new_checked(payload).ok()?;
     let (mut local, mut address) = (None, None);
     for attribute in message.attributes().flatten() {
@@ -356,7 +356,8 @@ fn read_address(payload: &[u8]) -> Option<IpNet> {
         }
     }
     // With a peer, IFA_ADDRESS is the peer's, whose network it is that the prefix describes.
-    IpNet::new(address.or(local)?, message.prefix_len()).ok()
+    let net = IpNet::new(address.or(local)?, message.prefix_len()).ok()?;
+    Some((message.index(), net.trunc()))
 }
 
 /// Next router and interface of an RTM_NEWROUTE that answers a query for one destination.
@@ -400,7 +401,8 @@ mod tests {
     #[test]
     fn the_kernel_names_the_loopback_networks() {
         let networks = Netlink::open().unwrap().local_networks().unwrap();
-        assert!(networks.contains(&"127.0.0.0/8".parse().unwrap()), "{networks:?}");
+        let loopback = (interface_index("lo").unwrap(), "127.0.0.0/8".parse().unwrap());
+        assert!(networks.contains(&loopback), "{networks:?}");
     }
 
     #[test]
@@ -430,7 +432,7 @@ mod tests {
         answer[0] = 36;
         for len in 0..answer.len() {
             assert!(!read_answers(&answer[..len], 1, false, &mut |_, _| {}).unwrap());
-            assert!(read_address(&answer[..len]).is_none_or(|net| net.prefix_len() <= 128));
+            assert!(read_address(&answer[..len]).is_none_or(|(_, net)| net.prefix_len() <= 128));
         }
     }
 }

@@ -249,7 +249,7 @@ fn local_networks() -> Vec<Ipv4Net> {
     networks
         .unwrap_or_default()
         .into_iter()
-        .filter_map(|net| match net {
+        .filter_map(|(_, net)| match net {
             IpNet::V4(v4) => Some(v4),
             IpNet::V6(_) => None,
         })

@@ -77,9 +77,21 @@ impl TunnelConfig {
         {
             self.keep_reachable(server);
         }
-        for route in &settings.routes {
-            self.route(*route);
+        if settings.bypass_dns {
+            let covered = |address: &IpAddr| {
+                settings.routes.iter().any(|route| route.destination.contains(address))
+            };
+            let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+            name_servers(&resolv_conf).filter(covered).for_each(|a| self.keep_reachable(a));
         }
+        // A way outside can be asked for only as long as the tunnel does not cover it.
+        let (outside, inside): (Vec<&TunnelRoute>, Vec<&TunnelRoute>) =
+            settings.routes.iter().partition(|route| route.via == Via::Outside);
+        outside.into_iter().for_each(|route| self.route(*route));
+        if let Some(server) = settings.server.filter(|_| settings.block_local) {
+            self.block_local(server);
+        }
+        inside.into_iter().for_each(|route| self.route(*route));
         Ok(())
     }
 
@@ -145,6 +157,29 @@ impl TunnelConfig {
         }
     }
 
+    /// Takes the networks around the interface that leads to the server into the tunnel: each as
+    /// two halves, which are preferred to the route of the whole [10.3].
+    fn block_local(&mut self, server: IpAddr) {
+        let outside = self.netlink.route_to(server);
+        let networks = outside.and_then(|way| Ok((way, self.netlink.local_networks()?)));
+        let (way, networks) = match networks {
+            Ok(found) => found,
+            Err(error) => {
+                log::warn!("{}: cannot block local networks: {error}", self.name);
+                return;
+            }
+        };
+        // What carries the tunnel itself: the server on the link, or the router to it.
+        let next = way.gateway.unwrap_or(server);
+        self.add_route(Route { destination: next.into(), gateway: None, ..way });
+        for (_, net) in networks.into_iter().filter(|(at, _)| *at == way.interface) {
+            let local = matches!(net, IpNet::V6(v6) if v6.addr().is_unicast_link_local());
+            if !local && let Ok(halves) = net.subnets(net.prefix_len().saturating_add(1)) {
+                halves.for_each(|half| self.route(TunnelRoute::tunnel(half)));
+            }
+        }
+    }
+
     fn explain_v6(&self, v6: ipnet::Ipv6Net, error: &io::Error) -> String {
         let name = &self.name;
         match error.raw_os_error() {
@@ -165,8 +200,96 @@ fn has_no_v6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EACCES | libc::EAFNOSUPPORT | libc::EOPNOTSUPP))
 }
 
+/// The host's name servers that are not on the host itself.
+fn name_servers(resolv_conf: &str) -> impl Iterator<Item = IpAddr> + '_ {
+    let address = |line: &str| line.trim().strip_prefix("nameserver")?.trim().parse().ok();
+    resolv_conf.lines().filter_map(address).filter(|address: &IpAddr| !address.is_loopback())
+}
+
 impl Drop for TunnelConfig {
     fn drop(&mut self) {
         self.revert();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::testing::alone;
+    use crate::sys::tun::TunDevice;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn name_servers_are_found() {
+        let text = "# nameserver 9.9.9.9\nnameserver 192.0.2.53\nnameserver\t2001:db8::53\n\
+                    nameserver 127.0.0.53\nsearch lan\n";
+        let found: Vec<_> = name_servers(text).collect();
+        assert_eq!(found, [ip("192.0.2.53"), ip("2001:db8::53")]);
+    }
+
+    #[test]
+    fn routes_go_into_the_tunnel_and_around_it_and_are_taken_back() {
+        if !alone() {
+            return;
+        }
+        // Stands in for the network card.
+        let card = TunDevice::open(Some("card0")).unwrap();
+        let mut outside = TunnelConfig::new(card.name(), card.index()).unwrap();
+        let settings = TunnelSettings {
+            v4: Some("192.0.2.2/24".parse().unwrap()),
+            mtu: 1500,
+            ..TunnelSettings::default()
+        };
+        outside.apply(&settings).unwrap();
+        outside.route(TunnelRoute {
+            destination: "0.0.0.0/0".parse().unwrap(),
+            via: Via::Router(ip("192.0.2.1")),
+            metric: 0,
+        });
+
+        let tun = TunDevice::open(Some("tun0")).unwrap();
+        let mut tunnel = TunnelConfig::new(tun.name(), tun.index()).unwrap();
+        let server = ip("198.51.100.1");
+        let mut routes: Vec<_> = ["0.0.0.0/1", "128.0.0.0/1"]
+            .map(|net| TunnelRoute::tunnel(net.parse().unwrap()))
+            .to_vec();
+        routes.push(TunnelRoute {
+            destination: "203.0.113.0/24".parse().unwrap(),
+            via: Via::Outside,
+            metric: 7,
+        });
+        let settings = TunnelSettings {
+            v4: Some("10.8.0.2/24".parse().unwrap()),
+            mtu: 1400,
+            routes,
+            server: Some(server),
+            block_local: true,
+            ..TunnelSettings::default()
+        };
+        tunnel.apply(&settings).unwrap();
+        let mut netlink = Netlink::open().unwrap();
+        let mut way = |text| {
+            let route = netlink.route_to(ip(text)).unwrap();
+            (route.interface == tun.index(), route.gateway)
+        };
+        assert_eq!(way("8.8.8.8"), (true, None));
+        assert_eq!(way("192.0.2.77"), (true, None), "the local network is blocked");
+        assert_eq!(way("192.0.2.1"), (false, None), "but not the router");
+        assert_eq!(way("198.51.100.1"), (false, Some(ip("192.0.2.1"))), "the server");
+        assert_eq!(way("203.0.113.9"), (false, Some(ip("192.0.2.1"))));
+        drop(tunnel);
+        assert_eq!(way("8.8.8.8"), (false, Some(ip("192.0.2.1"))));
+        assert_eq!(way("192.0.2.77"), (false, None));
+    }
+
+    #[test]
+    fn an_mtu_that_switches_ipv6_off_is_refused() {
+        let mut tunnel = TunnelConfig::new("tun0", 1).unwrap();
+        let v6 = Some("fd00::1/64".parse().unwrap());
+        let error = tunnel.apply(&TunnelSettings { v6, mtu: 1279, ..TunnelSettings::default() });
+        assert!(error.unwrap_err().contains("1280"));
     }
 }

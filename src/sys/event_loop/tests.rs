@@ -9,7 +9,7 @@ use super::*;
 use crate::config::Transport;
 use crate::engine::{ClientInfo, DropCounters, DropReason, TunnelSettings};
 use crate::sys::netlink::{Netlink, interface_index};
-use crate::sys::privilege::may_administer;
+use crate::sys::testing::alone;
 
 /// Carries packets between the TUN device and one peer as they are.
 struct Pipe {
@@ -94,17 +94,6 @@ impl Upkeep<Pipe> for NoUpkeep {
     fn tend(&mut self, _: &mut Pipe, now: Now) -> Instant {
         now.mono + Duration::from_secs(3600)
     }
-}
-
-/// Gives this thread a network namespace of its own with `lo` up; false when that is not allowed.
-fn alone() -> bool {
-    // SAFETY: affects this thread only.
-    if !may_administer() || unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-        eprintln!("skipped: network namespaces need root");
-        return false;
-    }
-    Netlink::open().unwrap().bring_up(interface_index("lo").unwrap(), 65535 / 2).unwrap();
-    true
 }
 
 /// A running loop on 10.9.0.1/24 over "pipe0" and the peer's end of it.
