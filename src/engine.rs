@@ -13,8 +13,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::buf::PacketMut;
+use crate::config::ClientSettings;
 use crate::config::dns::Dns;
 use crate::time::{Instant, Now};
+
+pub use crate::config::{TunnelRoute, Via};
 
 /// The far end of a datagram and the local address it was sent to, so that answers leave from
 /// the address the peer knows (multi-homed hosts, IPv6 temporary addresses).
@@ -222,7 +225,7 @@ pub struct ClientInfo {
     /// Tunnel addresses.
     pub v6: Option<std::net::Ipv6Addr>,
     /// Networks behind it.
-    pub networks: Vec<ipnet::IpNet>,
+    pub networks: Vec<IpNet>,
     /// Since when it is connected, Unix seconds.
     pub since: u64,
     /// Tunnel bytes from the client.
@@ -262,35 +265,6 @@ pub struct TunnelSettings {
     pub dns: Dns,
 }
 
-/// A route to be set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TunnelRoute {
-    /// Where it leads.
-    pub destination: IpNet,
-    /// Which way.
-    pub via: Via,
-    /// Metric; 0 is the kernel's default.
-    pub metric: u32,
-}
-
-impl TunnelRoute {
-    /// A route into the tunnel with the kernel's default metric.
-    pub const fn tunnel(destination: IpNet) -> Self {
-        Self { destination, via: Via::Tunnel, metric: 0 }
-    }
-}
-
-/// The way a route takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Via {
-    /// Into the TUN device; there is nobody but the peer to be a next hop.
-    Tunnel,
-    /// By the router that the destination is reached through without the tunnel.
-    Outside,
-    /// By this router.
-    Router(IpAddr),
-}
-
 /// What came of a [`Command`], or news from outside.
 #[derive(Debug, Clone)]
 pub enum Reply {
@@ -298,8 +272,9 @@ pub enum Reply {
     Admit {
         /// The request's ticket.
         ticket: u64,
-        /// `Err` with the reason, which the client is told.
-        verdict: Result<(), String>,
+        /// What is different for this client (of no interest at a renegotiation), or the reason why
+        /// not, which it is told.
+        verdict: Result<Box<ClientSettings>, String>,
     },
     /// Addresses for [`Command::Resolve`]; empty when there are none.
     Resolved(Vec<SocketAddr>),

@@ -189,9 +189,9 @@ fn nothing_is_pushed_or_carried_before_the_decision() {
         _ => None,
     });
     let ticket = request.unwrap();
-    net.reply(0, Reply::Admit { ticket: ticket + 1, verdict: Ok(()) });
+    net.reply(0, Reply::Admit { ticket: ticket + 1, verdict: Ok(Box::default()) });
     assert_eq!(count(&net), 0, "an answer to another question");
-    net.reply(0, Reply::Admit { ticket, verdict: Ok(()) });
+    net.reply(0, Reply::Admit { ticket, verdict: Ok(Box::default()) });
     raw.talk(&mut net);
     assert_eq!((count(&net), raw.pushed()), (1, 1), "the early request is answered now");
     raw.data(&mut net, &packet);

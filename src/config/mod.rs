@@ -4,7 +4,9 @@
 //! includes and holds each line against the table, `build` gives the lines meaning, `plan` says in
 //! words what came of it. Reading files is the caller's business, through [`Files`].
 
+mod addresses;
 mod build;
+pub mod ccd;
 pub mod directive;
 pub mod dns;
 pub mod lex;
@@ -17,7 +19,7 @@ mod tests;
 
 mod names;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,6 +29,8 @@ use crate::wire::static_key::StaticKey;
 use problem::Problems;
 use read::Source;
 
+pub use addresses::{PoolV4, PoolV6, Topology, TunnelRoute, Via};
+pub use ccd::{ClientFiles, ClientSettings};
 pub use problem::{ConfigError, Diagnostic, Origin};
 
 /// A configuration that can be used, and what there is to say about it.
@@ -117,12 +121,24 @@ pub enum Role {
 /// Settings only a server has.
 #[derive(Debug, Clone)]
 pub struct ServerRole {
-    /// `server`: we hold the first host address.
+    /// `topology`.
+    pub topology: Topology,
+    /// Our own IPv4 address in the network of `server` or `ifconfig`; /32 when there is only a peer.
     pub v4: Option<Ipv4Net>,
-    /// `server-ipv6`: we hold `::1`.
+    /// The other end of the device in `net30` and `p2p`.
+    pub v4_peer: Option<Ipv4Addr>,
+    /// Our own IPv6 address in the prefix of `server-ipv6` or `ifconfig-ipv6`.
     pub v6: Option<Ipv6Net>,
+    /// `server` or `ifconfig-pool`.
+    pub v4_pool: Option<PoolV4>,
+    /// `server-ipv6` or `ifconfig-ipv6-pool`.
+    pub v6_pool: Option<PoolV6>,
+    /// `route`, `route-ipv6`, and what the topology needs.
+    pub routes: Vec<TunnelRoute>,
     /// `push` arguments in order, as text the client parses.
     pub push: Vec<String>,
+    /// `client-config-dir`.
+    pub client_files: Option<ClientFiles>,
     /// Forward between clients ourselves.
     pub client_to_client: bool,
     /// `max-clients`.

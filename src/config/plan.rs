@@ -1,6 +1,6 @@
 //! A configuration in words: what `sixgate check` prints.
 
-use super::{Config, Mssfix, Role, ServerRole, Timers, Transport};
+use super::{Config, Mssfix, Role, ServerRole, Timers, Transport, Via};
 
 /// What would be done, line by line.
 pub(super) fn lines(config: &Config) -> Vec<String> {
@@ -54,15 +54,45 @@ pub(super) fn lines(config: &Config) -> Vec<String> {
 }
 
 fn server(role: &ServerRole, out: &mut Vec<String>) {
-    if let Some(net) = role.v4 {
-        let own = net.hosts().next().unwrap_or(net.network());
-        out.push(format!(
-            "give clients IPv4 addresses of {net} (topology subnet); {own} is the server's"
-        ));
+    if let Some(own) = role.v4 {
+        let (net, topology) = (own.trunc(), role.topology.as_str());
+        let pool = role.v4_pool.filter(|pool| pool.count > 0).map(|pool| pool.bounds());
+        out.push(match pool {
+            Some((first, last)) => format!(
+                "give clients IPv4 addresses of {net} from {first} to {last} (topology {topology}); {} is the server's",
+                own.addr()
+            ),
+            None => format!(
+                "give IPv4 addresses only to clients with a fixed one (topology {topology}); {} is the server's",
+                own.addr()
+            ),
+        });
     }
-    if let Some(net) = role.v6 {
-        let own = net.hosts().nth(1).unwrap_or(net.network());
-        out.push(format!("give clients IPv6 addresses of {net}; {own} is the server's"));
+    if let Some(own) = role.v6 {
+        let net = own.trunc();
+        let pool = role.v6_pool.filter(|pool| pool.count > 0).map(|pool| pool.bounds());
+        out.push(match pool {
+            Some((first, last)) => format!(
+                "give clients IPv6 addresses of {net} from {first} to {last}; {} is the server's",
+                own.addr()
+            ),
+            None => format!(
+                "give IPv6 addresses only to clients with a fixed one; {} is the server's",
+                own.addr()
+            ),
+        });
+    }
+    for route in &role.routes {
+        let metric = match route.metric {
+            0 => String::new(),
+            metric => format!(", metric {metric}"),
+        };
+        let way = match route.via {
+            Via::Tunnel => "into the tunnel".to_owned(),
+            Via::Router(router) => format!("to {router}"),
+            Via::Outside => "to the system's default router".to_owned(),
+        };
+        out.push(format!("route {} {way}{metric}", route.destination));
     }
     for push in &role.push {
         out.push(format!("push \"{push}\""));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::Files;
-use super::directive::{self, ANY, CLIENT, Directive, MANY, SERVER, Status};
+use super::directive::{self, ANY, CCD, CLIENT, Directive, MANY, Places, SERVER, Status};
 use super::lex::{self, Line};
 use super::problem::{Origin, Problems};
 
@@ -54,6 +54,31 @@ impl Source {
         reader.finish()
     }
 
+    /// Everything in a per-client file and what it includes; names there start from `base`.
+    pub(super) fn from_client_file(
+        path: &Path,
+        base: &Path,
+        files: &dyn Files,
+        problems: &mut Problems,
+    ) -> Self {
+        let mut reader = Reader::new(files, problems);
+        reader.place = Some(CCD);
+        let shown = path.to_string_lossy();
+        match files.read(path) {
+            Ok(bytes) => {
+                reader.folder = base.to_owned();
+                let text = String::from_utf8_lossy(&bytes);
+                let lines = lex::lines(&Arc::from(shown), &text, reader.problems);
+                reader.take_all(lines, 0);
+            }
+            Err(why) => {
+                let origin = Origin { file: Arc::from(shown), line: 0 };
+                reader.problems.error(&origin, format!("cannot read it: {why}"));
+            }
+        }
+        reader.finish()
+    }
+
     /// Everything in the arguments and the files they name.
     pub(super) fn from_args(args: &[String], files: &dyn Files, problems: &mut Problems) -> Self {
         let lines = lex::arguments(args, problems);
@@ -70,6 +95,11 @@ impl Source {
     /// The line that counts: the last one of this name.
     pub(super) fn last(&self, name: &str) -> Option<&Line> {
         self.lines.iter().rev().find(|line| line.name == name)
+    }
+
+    /// All lines in their order.
+    pub(super) fn lines(&self) -> core::slice::Iter<'_, Line> {
+        self.lines.iter()
     }
 
     /// All lines of this name.
@@ -116,6 +146,8 @@ struct Reader<'a> {
     folder: PathBuf,
     /// `ignore-unknown-option`.
     tolerated: Vec<String>,
+    /// Where all lines stand, if that is known before they are read.
+    place: Option<Places>,
 }
 
 impl<'a> Reader<'a> {
@@ -127,6 +159,7 @@ impl<'a> Reader<'a> {
             refused: Vec::new(),
             folder: PathBuf::new(),
             tolerated: Vec::new(),
+            place: None,
         }
     }
 
@@ -171,6 +204,10 @@ impl<'a> Reader<'a> {
         let Some(known) = directive::find(&line.name) else {
             return self.unknown(&line, tolerated);
         };
+        if self.place.is_some_and(|place| !known.places.contains(place)) {
+            let text = format!("`{}` cannot stand in a file for one client", known.name);
+            return self.problems.error(&line.origin, text);
+        }
         if !self.arguments_fit(known, &line) {
             return self.refused.push(known.name);
         }

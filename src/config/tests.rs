@@ -9,6 +9,13 @@ use super::*;
 #[derive(Default)]
 pub(super) struct Memory(HashMap<String, Vec<u8>>);
 
+impl Memory {
+    /// Adds a file.
+    pub(super) fn insert(&mut self, name: &str, text: &str) {
+        self.0.insert(name.to_owned(), text.as_bytes().to_vec());
+    }
+}
+
 impl Files for Memory {
     fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
         self.0.get(&*path.to_string_lossy()).cloned().ok_or_else(|| "no such file".to_owned())
@@ -41,14 +48,25 @@ pub(super) fn files(main: &str) -> Memory {
 }
 
 const SERVER: &str = "server 10.8.0.0 255.255.255.0\nca ca.crt\ncert server.crt\nkey server.key\n";
+const IDENTITY: &str = "ca ca.crt\ncert server.crt\nkey server.key\n";
 const CLIENT: &str = "client\nremote vpn.example.net\nremote-cert-tls server\nca ca.crt\ncert server.crt\nkey server.key\n";
 
 fn load(text: &str) -> Result<Loaded, ConfigError> {
     load_file("main.conf", &files(text))
 }
 
+/// What these lines come to, with the certificates that everybody needs.
+pub(super) fn loaded(lines: &str) -> Loaded {
+    load(&format!("{lines}{IDENTITY}")).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// And why they come to nothing.
+pub(super) fn error_of(lines: &str) -> String {
+    load(&format!("{lines}{IDENTITY}")).unwrap_err().to_string()
+}
+
 /// A server with these lines in front of what every server needs.
-fn server(lines: &str) -> Loaded {
+pub(super) fn server(lines: &str) -> Loaded {
     load(&format!("{lines}\n{SERVER}")).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -63,7 +81,7 @@ fn server_error(lines: &str) -> String {
     error.to_string()
 }
 
-fn server_role(loaded: &Loaded) -> &ServerRole {
+pub(super) fn server_role(loaded: &Loaded) -> &ServerRole {
     match &loaded.config.role {
         Role::Server(role) => role,
         Role::Client(_) => panic!("a client"),
@@ -87,7 +105,7 @@ fn a_small_server_has_openvpns_defaults() {
     assert_eq!(loaded.warnings, []);
     let config = &loaded.config;
     let role = server_role(&loaded);
-    assert_eq!(role.v4, Some("10.8.0.0/24".parse().unwrap()));
+    assert_eq!(role.v4, Some("10.8.0.1/24".parse().unwrap()));
     assert_eq!((role.v6, role.max_clients, role.exit_notify), (None, 1024, 0));
     assert_eq!(role.initial_rate, (100, secs(10)));
     assert_eq!(
@@ -173,16 +191,16 @@ fn roles() {
 #[test]
 fn addresses() {
     let loaded = server("server-ipv6 fd12:3456:789a::/64\ntopology subnet");
-    assert_eq!(server_role(&loaded).v6, Some("fd12:3456:789a::/64".parse().unwrap()));
+    assert_eq!(server_role(&loaded).v6, Some("fd12:3456:789a::1/64".parse().unwrap()));
     let only6 =
         load("server-ipv6 fd12::/112\nca ca.crt\ncert server.crt\nkey server.key\n").unwrap();
     assert_eq!(server_role(&only6).v4, None);
     assert!(
         server_error("server-ipv6 fd12::1/64").contains("did you mean `server-ipv6 fd12::/64`?")
     );
-    assert!(server_error("server-ipv6 fd12::/125").contains("between 64 and 124"));
+    assert!(server_error("server-ipv6 fd12::/125").contains("between 48 and 124"));
     assert!(server_error("server-ipv6 fe80::/64").contains("not for use in a network"));
-    assert!(server_error("topology net30").contains("use `topology subnet`"));
+    assert!(server_error("topology star").contains("must be `subnet`, `net30` or `p2p`"));
     assert!(server_error("local 10.8.0.1").contains("inside the tunnel's own network"));
     let documentation = server("server-ipv6 2001:db8:1::/64");
     assert!(documentation.warnings.iter().any(|w| w.text.contains("reserved for documents")));
@@ -191,7 +209,7 @@ fn addresses() {
         ("server 10.0.0.0 255.0.0.0", "(/29), not /8"),
         ("server 10.8.0.0 255.255.0.255", "not a network mask"),
         ("server 10.8.0.0/24 x", "needs a network and its mask"),
-        ("server 10.8.0.0 255.255.255.0 nopool", "`nopool` is not supported yet"),
+        ("server 10.8.0.0 255.255.255.0 pool", "can only be `nopool`"),
     ] {
         let text = format!("{line}\nca ca.crt\ncert server.crt\nkey server.key\n");
         let error = load(&text).unwrap_err().to_string();
@@ -417,10 +435,13 @@ fn every_done_directive_is_used() {
     let sources = [
         include_str!("read.rs"),
         include_str!("build/mod.rs"),
+        include_str!("build/addresses.rs"),
+        include_str!("build/ccd.rs"),
         include_str!("build/client.rs"),
         include_str!("build/data.rs"),
         include_str!("build/process.rs"),
         include_str!("build/push.rs"),
+        include_str!("build/routes.rs"),
         include_str!("build/server.rs"),
         include_str!("build/timers.rs"),
         include_str!("build/tls.rs"),

@@ -8,12 +8,12 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::config::ClientSettings;
 use crate::engine::{AdmitRequest, Command, DropReason, PeerId};
 use crate::limits::{MAX_MTU, MAX_NAME};
 use crate::server::Server;
 use crate::server::negotiate::{NO_SHARED_CIPHER, Offer, Terms};
 use crate::server::peer::{Applicant, Client, Stage, Who};
-use crate::server::pool::Lease;
 use crate::server::push;
 use crate::session::data::Format;
 use crate::session::keys::Derivation;
@@ -77,7 +77,12 @@ impl Server {
     }
 
     /// The outside world has decided.
-    pub(super) fn decided(&mut self, now: Now, ticket: u64, verdict: Result<(), String>) {
+    pub(super) fn decided(
+        &mut self,
+        now: Now,
+        ticket: u64,
+        verdict: Result<Box<ClientSettings>, String>,
+    ) {
         let open = self.peers.iter().find(|(_, entry)| entry.peer.awaits(ticket));
         // Without one the peer has gone meanwhile.
         let Some(id) = open.map(|(id, _)| id) else { return };
@@ -87,16 +92,16 @@ impl Server {
             Stage::Asking(applicant) => {
                 let (who, offer) = (applicant.who.clone(), applicant.offer.clone());
                 match verdict {
-                    Ok(()) => self.admit(now, id, who, offer),
+                    Ok(settings) => self.admit(now, id, who, offer, &settings),
                     Err(reason) => Err(Refusal::Denied(reason)),
                 }
             }
             Stage::Connected(client) => match (verdict, client.asking.take()) {
-                (Ok(()), Some((_, key))) => {
+                (Ok(_), Some((_, key))) => {
                     entry.peer.session.approve_key(now, key);
                     Ok(())
                 }
-                (Ok(()), None) => Ok(()),
+                (Ok(_), None) => Ok(()),
                 (Err(reason), _) => Err(Refusal::Denied(reason)),
             },
             Stage::Handshake | Stage::Leaving { .. } => Ok(()),
@@ -108,7 +113,17 @@ impl Server {
     }
 
     /// Makes an applicant a client.
-    fn admit(&mut self, now: Now, id: PeerId, who: Who, offer: Offer) -> Result<(), Refusal> {
+    fn admit(
+        &mut self,
+        now: Now,
+        id: PeerId,
+        who: Who,
+        offer: Offer,
+        settings: &ClientSettings,
+    ) -> Result<(), Refusal> {
+        if settings.disabled {
+            return Err(Refusal::Denied("this client is disabled".to_owned()));
+        }
         let Some(terms) = Terms::negotiate(&offer, &self.config) else {
             return Err(Refusal::Denied(NO_SHARED_CIPHER.to_owned()));
         };
@@ -118,25 +133,28 @@ impl Server {
             self.drops.count(DropReason::TooManyClients);
             return Err(Refusal::for_now(&offer, "the server has as many clients as it may"));
         }
-        let lease = self.pools.lease(who.name(), !self.role.duplicate_cn);
+        let claimed = |_| Refusal::for_now(&offer, "its address belongs to another client, too");
+        let (lease, fixed) = self.assign(now, id, who.name(), settings).map_err(claimed)?;
         if lease.is_empty() {
             return Err(Refusal::for_now(&offer, "no free address"));
         }
         for (missing, family) in [
-            (self.role.v4.is_some() && lease.v4.is_none(), "IPv4"),
-            (self.role.v6.is_some() && lease.v6.is_none(), "IPv6"),
+            (self.role.v4_pool.is_some() && lease.v4.is_none(), "IPv4"),
+            (self.role.v6_pool.is_some() && lease.v6.is_none(), "IPv6"),
         ] {
             if missing {
                 log::warn!("{}: no free {family} address", who.name().escape_debug());
             }
         }
-        let outcome = self.connect(id, lease, &terms, now);
+        let mut prefixes: Vec<IpNet> = lease.addresses().map(IpNet::from).collect();
+        prefixes.extend(&settings.behind);
+        let outcome = self.connect(id, &prefixes, settings, &terms, now);
         if outcome.is_err() {
-            self.unroute(id, lease);
+            self.unroute(id, &prefixes);
             self.pools.release(lease);
             return outcome;
         }
-        let options = push::options(&self.config, &self.push, self.local, lease, id, &terms);
+        let options = push::options(&self.role, &self.push, (lease, fixed), settings, id, &terms);
         let mtu = terms.tun_mtu.unwrap_or(self.config.device.mtu).min(MAX_MTU as u16);
         let at_once = offer.request_push();
         let client = Client {
@@ -146,6 +164,8 @@ impl Server {
             offer,
             terms,
             lease,
+            fixed,
+            prefixes,
             pushed: None,
             asking: None,
             since: now.unix,
@@ -172,11 +192,13 @@ impl Server {
     fn connect(
         &mut self,
         id: PeerId,
-        lease: Lease,
+        prefixes: &[IpNet],
+        settings: &ClientSettings,
         terms: &Terms,
         now: Now,
     ) -> Result<(), Refusal> {
         let failed = |what: String| Refusal::Denied(what);
+        let (ping, ping_restart) = self.keepalive(settings);
         let Some(entry) = self.peers.get_mut(id) else { return Ok(()) };
         let params = DataParams {
             cipher: terms.cipher,
@@ -186,20 +208,8 @@ impl Server {
             dynamic_tls_crypt: terms.dynamic_tls_crypt,
         };
         entry.peer.session.install_keys(now, params).map_err(|error| failed(error.to_string()))?;
-        for net in prefixes(lease) {
-            let full = |_| Refusal::NotNow("the route table is full");
-            if let Some(old) = self.routes.insert(net, id).map_err(full)? {
-                log::warn!("{net} was peer {old}'s and is now peer {id}'s");
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a client's prefixes out of the route table.
-    pub(super) fn unroute(&mut self, id: PeerId, lease: Lease) {
-        for net in prefixes(lease) {
-            self.routes.remove(net, id);
-        }
+        entry.peer.session.set_keepalive(now, ping, ping_restart);
+        self.route(id, prefixes).map_err(|_| Refusal::NotNow("the route table is full"))
     }
 
     /// Ends older connections of the client that has just been let in: those of its name unless
@@ -253,12 +263,6 @@ fn acceptable(revoked: &[Vec<u8>], who: &Who) -> Result<(), String> {
         return Err("its certificate is revoked".to_owned());
     }
     Ok(())
-}
-
-/// The host routes of a lease.
-fn prefixes(lease: Lease) -> impl Iterator<Item = IpNet> {
-    let addresses = [lease.v4.map(IpAddr::V4), lease.v6.map(IpAddr::V6)];
-    addresses.into_iter().flatten().map(IpNet::from)
 }
 
 fn log_arrival(info: &crate::engine::ClientInfo) {

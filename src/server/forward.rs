@@ -39,7 +39,9 @@ impl Server {
     pub(super) fn is_for_all(&self, destination: IpAddr) -> bool {
         match destination {
             IpAddr::V4(v4) => {
-                let all_here = self.local.v4.is_some_and(|net| net.broadcast() == v4);
+                // The ends of a link have no broadcast address.
+                let network = self.role.v4.filter(|_| self.role.v4_peer.is_none());
+                let all_here = network.is_some_and(|net| net.broadcast() == v4);
                 v4.is_multicast() || v4.is_broadcast() || all_here
             }
             IpAddr::V6(v6) => v6.is_multicast(),
@@ -99,8 +101,8 @@ impl Server {
             // A host takes its own address as a source for a forgery (Linux: martian source), so
             // the destination speaks for itself; it is routed here, so the reverse path holds.
             Origin::Host => IpPacket::parse(packet.as_slice()).ok().map(|view| view.destination()),
-            Origin::Peer(_) if is_v6(packet) => self.local.v6.map(|net| net.addr().into()),
-            Origin::Peer(_) => self.local.v4.map(|net| net.addr().into()),
+            Origin::Peer(_) if is_v6(packet) => self.role.v6.map(|net| net.addr().into()),
+            Origin::Peer(_) => self.role.v4.map(|net| net.addr().into()),
         };
         let from = from.ok_or(dropped)?;
         if !self.icmp.allow(now.mono) {

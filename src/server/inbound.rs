@@ -115,7 +115,7 @@ impl Server {
         packet: &mut PacketMut<'_>,
     ) -> Result<Verdict, DropReason> {
         let (source, destination) = self.addresses(packet)?;
-        if self.routes.lookup(source) != Some(id) {
+        if self.owner(source) != Some(id) {
             return Err(DropReason::BadSource);
         }
         if let Some(Stage::Connected(client)) = self.peers.get_mut(id).map(|e| &mut e.peer.stage) {
@@ -132,7 +132,7 @@ impl Server {
         if !self.role.client_to_client {
             return Ok(Verdict::ToTun);
         }
-        match self.routes.lookup(destination) {
+        match self.owner(destination) {
             None => Ok(Verdict::ToTun),
             // It would only come back, as often as its hop limit allows.
             Some(own) if own == id => self.unreachable(now, Origin::Peer(id), packet),

@@ -21,8 +21,8 @@ impl Server {
         let Some(entry) = self.peers.get(id) else { return };
         let Some(client) = entry.peer.client() else { return };
         let info = client.info(id, entry.endpoint(), reason);
-        let lease = client.lease;
-        self.unroute(id, lease);
+        let (lease, prefixes) = (client.lease, client.prefixes.clone());
+        self.unroute(id, &prefixes);
         self.pools.release(lease);
         log::info!(
             "{} ({}): gone: {reason}; {} bytes in, {} out",
@@ -147,6 +147,6 @@ impl Server {
 }
 
 /// Tells a client to connect again: here, or to the next server of its list.
-fn restart(next_server: bool) -> Message {
+pub(super) fn restart(next_server: bool) -> Message {
     Message::Restart(Ending { next_server, ..Ending::default() })
 }

@@ -13,6 +13,7 @@
 //! packet means for *other* clients is decided here.
 
 pub mod admit;
+mod assign;
 mod auth;
 mod control;
 pub mod cookie;
@@ -30,6 +31,7 @@ pub mod routes;
 
 use core::time::Duration;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::buf::PacketMut;
@@ -44,7 +46,6 @@ use crate::server::outbound::Broadcast;
 use crate::server::peer::Peer;
 use crate::server::peers::Peers;
 use crate::server::pool::Pools;
-use crate::server::push::Local;
 use crate::server::rate::RateLimit;
 use crate::server::routes::Routes;
 use crate::session::occ::options_string;
@@ -54,8 +55,13 @@ use crate::time::{Instant, Now};
 /// Prefixes per client and family that the route table has room for: its address and what is
 /// behind it.
 const PREFIXES_PER_CLIENT: usize = 4;
+/// And for clients with many networks behind them, as many as stock servers allow each
+/// (`max-routes-per-client`).
+const SPARE_PREFIXES: usize = 256;
 /// Names of gone clients whose addresses are remembered, per client that may be connected.
 const REMEMBERED_PER_CLIENT: usize = 4;
+/// Holds our own addresses in the pools; no client has this name.
+const OURSELVES: &str = "";
 /// ICMP errors per second, over all clients.
 const ICMP_RATE: u32 = 100;
 /// Warnings per minute about peers that did not get in: strangers must not fill the log.
@@ -65,9 +71,7 @@ const COMPLAINTS: u32 = 30;
 pub struct Server {
     config: Arc<Config>,
     role: ServerRole,
-    /// Our own tunnel addresses.
-    local: Local,
-    /// `push` options that can be pushed.
+    /// What clients are pushed unless their own file says otherwise.
     push: Vec<String>,
     session: Arc<SessionConfig>,
     gate: Gate,
@@ -102,14 +106,6 @@ impl Server {
         if role.v4.is_none() && role.v6.is_none() {
             return Err("neither `server` nor `server-ipv6` is set: no address to give out".into());
         }
-        let push = role.push.iter().filter(|option| match push::check(option) {
-            Ok(()) => true,
-            Err(why) => {
-                log::warn!("push {option:?} is left out: {}", why.as_str());
-                false
-            }
-        });
-        let push = push.cloned().collect();
         let time = SharedUnixTime::default();
         time.set(now.unix);
         let tls = TlsContext::server(&config.tls, time)?;
@@ -124,14 +120,18 @@ impl Server {
             send_window: SEND_WINDOW,
         });
         let clients = role.max_clients;
+        let prefixes = clients.saturating_mul(PREFIXES_PER_CLIENT).saturating_add(SPARE_PREFIXES);
+        let remember = clients.saturating_mul(REMEMBERED_PER_CLIENT);
+        let mut pools = Pools::new(role.v4_pool, role.v6_pool, remember);
+        let own = [role.v4.map(|own| own.addr().into()), role.v6.map(|own| own.addr().into())];
+        own.into_iter().flatten().for_each(|address: IpAddr| pools.reserve(address, OURSELVES));
         Ok(Self {
             gate: Gate::new(&config, &role, &mut *rng),
-            local: Local::new(role.v4, role.v6),
-            push,
+            push: push::inherited(&config, &role),
             session,
             peers: Peers::with_capacity(clients.saturating_add(MAX_HALF_OPEN)),
-            routes: Routes::with_capacity(clients.saturating_mul(PREFIXES_PER_CLIENT)),
-            pools: Pools::new(role.v4, role.v6, clients.saturating_mul(REMEMBERED_PER_CLIENT)),
+            routes: Routes::with_capacity(prefixes),
+            pools,
             revoked: config.tls.revoked.clone(),
             rng,
             drops: DropCounters::default(),

@@ -34,7 +34,7 @@ impl Server {
             self.broadcast.start(None);
             return Ok(Verdict::Broadcast { to_tun: false });
         }
-        match self.routes.lookup(destination) {
+        match self.owner(destination) {
             None => self.unreachable(now, Origin::Host, packet),
             Some(id) => self.deliver(now, Origin::Host, id, packet),
         }

@@ -8,6 +8,8 @@
 //! Only a `Connected` peer owns addresses and has its data packets opened, so nothing that has to
 //! do with tunnel traffic can happen to a peer that was not admitted.
 
+use ipnet::IpNet;
+
 use crate::engine::{ClientInfo, Endpoint, PeerId};
 use crate::server::negotiate::{Offer, Terms};
 use crate::server::pool::Lease;
@@ -132,6 +134,10 @@ pub struct Client {
     pub terms: Terms,
     /// Its addresses.
     pub lease: Lease,
+    /// Those of them that its own file gave it.
+    pub fixed: Lease,
+    /// What it may send from: its addresses, and the networks behind it.
+    pub prefixes: Vec<IpNet>,
     /// PUSH_REPLY, in parts.
     pub push: Vec<String>,
     /// When it was sent last.
@@ -151,6 +157,12 @@ pub struct Client {
 }
 
 impl Client {
+    /// The networks behind it.
+    fn networks(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let own = |net: &&IpNet| self.lease.addresses().any(|own| IpNet::from(own) == **net);
+        self.prefixes.iter().filter(move |net| !own(net)).copied()
+    }
+
     /// What status, hooks and logs are told.
     pub fn info(&self, peer: PeerId, from: Endpoint, reason: &str) -> ClientInfo {
         ClientInfo {
@@ -161,7 +173,7 @@ impl Client {
             from,
             v4: self.lease.v4,
             v6: self.lease.v6,
-            networks: Vec::new(),
+            networks: self.networks().collect(),
             since: self.since.0,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,

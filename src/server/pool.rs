@@ -1,22 +1,14 @@
 //! Tunnel addresses: leases of IPv4 and IPv6, each family on its own [9.1, 9.3].
 //!
 //! One family running out (or not being configured) never costs a client the other; stock servers
-//! tie both to one index. A name gets the address back that it had last. Writing the leases to a
-//! file and reading them back is the caller's business, through [`Pools::export`] and
-//! [`Pools::import`].
+//! tie both to one index. A name gets the address back that it had last, and an address that a
+//! per-client file names is nobody else's [9.5]. Writing the leases to a file and reading them back
+//! is the caller's business, through [`Pools::export`] and [`Pools::import`].
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
-
-/// Most addresses in an IPv6 pool [9.1].
-const MAX_V6_POOL: u32 = 65_536;
-/// Host part of the first IPv6 lease in a prefix with room to spare, and in a narrow one [9.1].
-const WIDE_START: u128 = 0x1000;
-const NARROW_START: u128 = 2;
-/// Prefixes of this length and longer are narrow.
-const NARROW: u8 = 112;
+use crate::config::{PoolV4, PoolV6};
 
 /// What a client got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,6 +24,11 @@ impl Lease {
     pub const fn is_empty(&self) -> bool {
         self.v4.is_none() && self.v6.is_none()
     }
+
+    /// The addresses there are.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        [self.v4.map(IpAddr::V4), self.v6.map(IpAddr::V6)].into_iter().flatten()
+    }
 }
 
 /// The addresses a name had last.
@@ -39,7 +36,7 @@ impl Lease {
 pub struct Remembered {
     /// Common name.
     pub name: String,
-    /// What it had or has.
+    /// What it had or has; in `topology net30` the first address of its block [9.3].
     pub lease: Lease,
 }
 
@@ -55,43 +52,63 @@ pub enum ImportError {
 /// Both pools of a server.
 #[derive(Debug, Default)]
 pub struct Pools {
-    v4: Option<(Ipv4Addr, Slots)>,
-    v6: Option<(Ipv6Addr, Slots)>,
+    v4: Option<(PoolV4, Slots)>,
+    v6: Option<(PoolV6, Slots)>,
     changed: bool,
 }
 
 impl Pools {
-    /// The pools that `server` and `server-ipv6` stand for in `topology subnet`: everything behind
-    /// the server's own address. `remember` bounds how many names of gone clients are kept.
-    pub fn new(v4: Option<Ipv4Net>, v6: Option<Ipv6Net>, remember: usize) -> Self {
-        let v4 = v4.map(|net| {
-            let first = net.network().to_bits().saturating_add(2);
-            let size = net.broadcast().to_bits().saturating_sub(first);
-            (Ipv4Addr::from_bits(first), Slots::new(size, remember))
-        });
-        let v6 = v6.map(|net| {
-            let start = if net.prefix_len() < NARROW { WIDE_START } else { NARROW_START };
-            let first = net.network().to_bits().saturating_add(start);
-            let room = (net.broadcast().to_bits().saturating_sub(first)).saturating_add(1);
-            let size = u32::try_from(room).unwrap_or(MAX_V6_POOL).min(MAX_V6_POOL);
-            (Ipv6Addr::from_bits(first), Slots::new(size, remember))
-        });
-        Self { v4, v6, changed: false }
+    /// All addresses free. `remember` bounds how many names of gone clients are kept.
+    pub fn new(v4: Option<PoolV4>, v6: Option<PoolV6>, remember: usize) -> Self {
+        Self {
+            v4: v4.map(|pool| (pool, Slots::new(pool.count, remember))),
+            v6: v6.map(|pool| (pool, Slots::new(pool.count, remember))),
+            changed: false,
+        }
     }
 
-    /// Leases an address of each family to `name`; `sticky` prefers what it had last (not with
+    /// Keeps an address for `name`: nobody else gets it from now on. What lies outside of the
+    /// pools needs no keeping.
+    pub fn reserve(&mut self, address: IpAddr, name: &str) {
+        match address {
+            IpAddr::V4(v4) => {
+                if let Some((at, slots)) = self.at_v4(Some(v4)) {
+                    slots.reserve(at, name);
+                }
+            }
+            IpAddr::V6(v6) => {
+                if let Some((at, slots)) = self.at_v6(Some(v6)) {
+                    slots.reserve(at, name);
+                }
+            }
+        }
+    }
+
+    /// Leases an address of each family to `name`: the one in `fixed`, which must not be leased to
+    /// somebody else, or one of the pool. `sticky` prefers what it had last (not with
     /// `duplicate-cn`, where a name is not one client).
-    pub fn lease(&mut self, name: &str, sticky: bool) -> Lease {
+    pub fn lease(&mut self, name: &str, sticky: bool, fixed: Lease) -> Lease {
         self.changed = true;
-        let v4 = self.v4.as_mut().and_then(|(first, slots)| {
-            let at = slots.take(name, sticky)?;
-            Some(Ipv4Addr::from_bits(first.to_bits() + at))
-        });
-        let v6 = self.v6.as_mut().and_then(|(first, slots)| {
-            let at = slots.take(name, sticky)?;
-            Some(Ipv6Addr::from_bits(first.to_bits() + u128::from(at)))
-        });
-        Lease { v4, v6 }
+        if let Some((at, slots)) = self.at_v4(fixed.v4) {
+            slots.hold(at, name);
+        }
+        if let Some((at, slots)) = self.at_v6(fixed.v6) {
+            slots.hold(at, name);
+        }
+        let from_v4 = self.v4.as_mut().filter(|_| fixed.v4.is_none());
+        let from_v6 = self.v6.as_mut().filter(|_| fixed.v6.is_none());
+        let v4 = from_v4.and_then(|(pool, slots)| Some(pool.address(slots.take(name, sticky)?).0));
+        let v6 = from_v6.and_then(|(pool, slots)| Some(pool.address(slots.take(name, sticky)?)));
+        Lease { v4: fixed.v4.or(v4), v6: fixed.v6.or(v6) }
+    }
+
+    /// Whether two addresses exclude each other: the same one, or of the same block of four.
+    pub fn is_same_place(&self, a: IpAddr, b: IpAddr) -> bool {
+        let index = |address| match (address, &self.v4) {
+            (IpAddr::V4(v4), Some((pool, _))) => pool.index(v4),
+            (IpAddr::V4(_), None) | (IpAddr::V6(_), _) => None,
+        };
+        a == b || index(a).is_some_and(|index_a| index(b) == Some(index_a))
     }
 
     /// Gives a lease back; its name stays with it until somebody else needs the address.
@@ -104,18 +121,18 @@ impl Pools {
         }
     }
 
-    /// All names with their addresses, by name.
+    /// All names with the addresses they had from the pools, by name.
     pub fn export(&self) -> Vec<Remembered> {
         let mut names: BTreeMap<&str, Vec<Lease>> = BTreeMap::new();
-        if let Some((first, slots)) = &self.v4 {
-            for (at, slot) in &slots.used {
-                let v4 = Some(Ipv4Addr::from_bits(first.to_bits() + at));
+        if let Some((pool, slots)) = &self.v4 {
+            for (at, slot) in slots.dynamic() {
+                let v4 = Some(pool.address(at).1);
                 names.entry(&slot.name).or_default().push(Lease { v4, v6: None });
             }
         }
-        if let Some((first, slots)) = &self.v6 {
-            for (at, slot) in &slots.used {
-                let v6 = Some(Ipv6Addr::from_bits(first.to_bits() + u128::from(*at)));
+        if let Some((pool, slots)) = &self.v6 {
+            for (at, slot) in slots.dynamic() {
+                let v6 = Some(pool.address(at));
                 let leases = names.entry(&slot.name).or_default();
                 match leases.iter_mut().find(|lease| lease.v6.is_none()) {
                     Some(lease) => lease.v6 = v6,
@@ -151,15 +168,13 @@ impl Pools {
     }
 
     fn at_v4(&mut self, address: Option<Ipv4Addr>) -> Option<(u32, &mut Slots)> {
-        let (first, slots) = self.v4.as_mut()?;
-        let at = address?.to_bits().checked_sub(first.to_bits())?;
-        (at < slots.size).then_some((at, slots))
+        let (pool, slots) = self.v4.as_mut()?;
+        Some((pool.index(address?)?, slots))
     }
 
     fn at_v6(&mut self, address: Option<Ipv6Addr>) -> Option<(u32, &mut Slots)> {
-        let (first, slots) = self.v6.as_mut()?;
-        let at = u32::try_from(address?.to_bits().checked_sub(first.to_bits())?).ok()?;
-        (at < slots.size).then_some((at, slots))
+        let (pool, slots) = self.v6.as_mut()?;
+        Some((pool.index(address?)?, slots))
     }
 }
 
@@ -168,6 +183,8 @@ struct Slot {
     name: String,
     /// `None` while it is held; else a count that is lower the longer ago it was released.
     released: Option<u32>,
+    /// For this name only.
+    reserved: bool,
 }
 
 /// One family's addresses by index; only those that were ever used take memory.
@@ -187,16 +204,39 @@ impl Slots {
     /// The name's last address; else one never used; else the one released longest ago [9.3].
     /// Not sticky: the lowest free one.
     fn take(&mut self, name: &str, sticky: bool) -> Option<u32> {
+        // Who asks for any address has none of its own any more, unless another connection of its
+        // name is there right now.
+        let own = self.used.values_mut().filter(|slot| slot.reserved && slot.name == name);
+        own.filter(|slot| slot.released.is_some()).for_each(|slot| slot.reserved = false);
         let unused = self.first_unused();
         let at = if sticky {
             let fresh = unused.filter(|_| self.used.len() < self.remember);
             self.last_of(name).or(fresh).or_else(|| self.oldest()).or(unused)
         } else {
-            let free = self.used.iter().find(|(_, slot)| slot.released.is_some());
-            [free.map(|(at, _)| *at), unused].into_iter().flatten().min()
+            let mut free = self.dynamic().filter(|(_, slot)| slot.released.is_some());
+            [free.next().map(|(at, _)| at), unused].into_iter().flatten().min()
         }?;
-        self.used.insert(at, Slot { name: name.to_owned(), released: None });
+        self.used.insert(at, Slot { name: name.to_owned(), released: None, reserved: false });
         Some(at)
+    }
+
+    /// Takes this very address, and keeps it for `name` afterwards.
+    fn hold(&mut self, at: u32, name: &str) {
+        self.used.insert(at, Slot { name: name.to_owned(), released: None, reserved: true });
+    }
+
+    /// Keeps an address for `name`; one that somebody holds stays with its holder until then.
+    fn reserve(&mut self, at: u32, name: &str) {
+        let held = self.used.get(&at).is_some_and(|slot| slot.released.is_none());
+        if !held {
+            let slot = Slot { name: name.to_owned(), released: Some(0), reserved: true };
+            self.used.insert(at, slot);
+        }
+    }
+
+    /// What is not reserved.
+    fn dynamic(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        self.used.iter().filter(|(_, slot)| !slot.reserved).map(|(at, slot)| (*at, slot))
     }
 
     fn release(&mut self, at: u32) {
@@ -211,17 +251,17 @@ impl Slots {
         if self.used.contains_key(&at) || self.last_of(name).is_some() {
             return Err(ImportError::Taken);
         }
-        self.used.insert(at, Slot { name: name.to_owned(), released: Some(0) });
+        self.used.insert(at, Slot { name: name.to_owned(), released: Some(0), reserved: false });
         Ok(())
     }
 
     fn last_of(&self, name: &str) -> Option<u32> {
-        let mut own = self.used.iter().filter(|(_, slot)| slot.name == name);
-        own.find(|(_, slot)| slot.released.is_some()).map(|(at, _)| *at)
+        let mut own = self.dynamic().filter(|(_, slot)| slot.name == name);
+        own.find(|(_, slot)| slot.released.is_some()).map(|(at, _)| at)
     }
 
     fn oldest(&self) -> Option<u32> {
-        let free = self.used.iter().filter_map(|(at, slot)| Some((slot.released?, *at)));
+        let free = self.dynamic().filter_map(|(at, slot)| Some((slot.released?, at)));
         free.min().map(|(_, at)| at)
     }
 
@@ -235,14 +275,21 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Topology;
 
     fn pools(v4: &str, v6: &str) -> Pools {
-        Pools::new(v4.parse().ok(), v6.parse().ok(), 100)
+        let v4 = v4.parse().ok().map(|net| PoolV4::of_network(net, Topology::Subnet));
+        Pools::new(v4, v6.parse().ok().map(PoolV6::of_prefix), 100)
+    }
+
+    /// A lease of whatever is free.
+    fn lease(pools: &mut Pools, name: &str) -> Lease {
+        pools.lease(name, true, Lease::default())
     }
 
     #[test]
     fn leases_start_where_stock_servers_start_them() {
-        let first = |v4: &str, v6: &str| pools(v4, v6).lease("a", true);
+        let first = |v4: &str, v6: &str| lease(&mut pools(v4, v6), "a");
         let lease = first("10.8.0.0/24", "2001:db8::/64");
         assert_eq!(lease.v4, Some(Ipv4Addr::new(10, 8, 0, 2)));
         assert_eq!(lease.v6, "2001:db8::1000".parse().ok());
@@ -253,33 +300,34 @@ mod tests {
     #[test]
     fn a_full_family_does_not_cost_the_other() {
         let mut pools = pools("10.8.0.0/29", "2001:db8::/124");
-        let leases: Vec<_> = (0..16).map(|n| pools.lease(&format!("c{n}"), true)).collect();
+        let leases: Vec<_> = (0..16).map(|n| lease(&mut pools, &format!("c{n}"))).collect();
         assert_eq!(leases[4].v4, Some(Ipv4Addr::new(10, 8, 0, 6)), "the last before broadcast");
         assert_eq!(leases.iter().filter(|lease| lease.v4.is_some()).count(), 5);
         assert_eq!(leases[13].v6, "2001:db8::f".parse().ok(), "IPv6 has no broadcast address");
         assert_eq!(leases.iter().filter(|lease| lease.v6.is_some()).count(), 14);
         assert!(leases[15].is_empty());
-        let only_v6 = Pools::new(None, "fd00::/64".parse().ok(), 10).lease("a", true);
+        let v6 = "fd00::/64".parse().ok().map(PoolV6::of_prefix);
+        let only_v6 = lease(&mut Pools::new(None, v6, 10), "a");
         assert!(only_v6.v4.is_none() && only_v6.v6.is_some());
     }
 
     #[test]
     fn a_name_comes_back_to_its_addresses() {
         let mut pools = pools("10.8.0.0/29", "fd00::/64");
-        let first = pools.lease("one", true);
-        let second = pools.lease("two", true);
+        let first = lease(&mut pools, "one");
+        let second = lease(&mut pools, "two");
         pools.release(first);
         pools.release(second);
-        assert_eq!(pools.lease("three", true).v4, Some(Ipv4Addr::new(10, 8, 0, 4)));
-        assert_eq!(pools.lease("two", true), second);
-        assert_eq!(pools.lease("one", true), first);
+        assert_eq!(lease(&mut pools, "three").v4, Some(Ipv4Addr::new(10, 8, 0, 4)));
+        assert_eq!(lease(&mut pools, "two"), second);
+        assert_eq!(lease(&mut pools, "one"), first);
     }
 
     #[test]
     fn what_was_exported_is_what_the_next_run_leases() {
         let mut before = pools("10.8.0.0/24", "fd00::/64");
-        let a = before.lease("a", true);
-        let b = before.lease("b", true);
+        let a = lease(&mut before, "a");
+        let b = lease(&mut before, "b");
         before.release(a);
         let rows = before.export();
         assert_eq!(rows.len(), 2);
@@ -287,7 +335,7 @@ mod tests {
         for row in &rows {
             assert_eq!(after.import(row), (Ok(()), Ok(())));
         }
-        assert_eq!(after.lease("b", true), b);
+        assert_eq!(lease(&mut after, "b"), b);
         assert_eq!(after.export(), rows);
         let taken = Remembered { name: "c".into(), lease: b };
         assert_eq!(after.import(&taken).0, Err(ImportError::Taken));
@@ -298,10 +346,49 @@ mod tests {
     }
 
     #[test]
+    fn a_reserved_address_is_nobody_elses() {
+        let mut pools = pools("10.8.0.0/29", "fd00::/124");
+        let v4 = |last| Some(Ipv4Addr::new(10, 8, 0, last));
+        let own = Lease { v4: v4(3), v6: None };
+        pools.reserve(IpAddr::V4(Ipv4Addr::new(10, 8, 0, 3)), "fixed");
+        pools.reserve(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), "outside");
+        let others: Vec<_> = (0..6).map(|n| lease(&mut pools, &format!("c{n}")).v4).collect();
+        assert_eq!(others, [v4(2), v4(4), v4(5), v4(6), None, None]);
+        let got = pools.lease("fixed", true, own);
+        assert_eq!(got.v4, v4(3));
+        assert!(got.v6.is_some(), "a fixed address of one family does not cost the other");
+        pools.release(got);
+        assert_eq!(lease(&mut pools, "c6").v4, None, "also not while its owner is away");
+        assert!(pools.export().iter().all(|row| row.lease.v4 != v4(3)), "its file says so already");
+        // Without its file it is a client like any other, and its address is free for all.
+        assert_eq!(lease(&mut pools, "fixed").v4, v4(3));
+        pools.release(own);
+        assert_eq!(lease(&mut pools, "c7").v4, v4(3));
+        let far = Lease { v4: Some(Ipv4Addr::new(192, 0, 2, 9)), v6: None };
+        assert_eq!(pools.lease("far", true, far).v4, far.v4);
+    }
+
+    #[test]
+    fn blocks_of_four_are_named_by_their_first_address() {
+        let net = "10.8.0.0/24".parse().unwrap();
+        let pool = Some(PoolV4::of_network(net, Topology::Net30));
+        let mut before = Pools::new(pool, None, 100);
+        assert_eq!(lease(&mut before, "a").v4, Some(Ipv4Addr::new(10, 8, 0, 6)));
+        assert_eq!(lease(&mut before, "b").v4, Some(Ipv4Addr::new(10, 8, 0, 10)));
+        let rows = before.export();
+        let bases: Vec<_> = rows.iter().filter_map(|row| row.lease.v4).collect();
+        assert_eq!(bases, [Ipv4Addr::new(10, 8, 0, 4), Ipv4Addr::new(10, 8, 0, 8)]);
+        let mut after = Pools::new(pool, None, 100);
+        rows.iter().for_each(|row| assert_eq!(after.import(row), (Ok(()), Ok(()))));
+        assert_eq!(lease(&mut after, "b").v4, Some(Ipv4Addr::new(10, 8, 0, 10)));
+    }
+
+    #[test]
     fn names_of_gone_clients_are_bounded() {
-        let mut pools = Pools::new(None, "fd00::/64".parse().ok(), 8);
+        let v6 = "fd00::/64".parse().ok().map(PoolV6::of_prefix);
+        let mut pools = Pools::new(None, v6, 8);
         for n in 0..100 {
-            let lease = pools.lease(&format!("c{n}"), true);
+            let lease = lease(&mut pools, &format!("c{n}"));
             pools.release(lease);
         }
         assert_eq!(pools.export().len(), 8);

@@ -2,8 +2,8 @@
 //!
 //! The certificate itself was checked in the handshake. Asked at admission is what may have
 //! changed since the server started: the revocation list of `crl-verify`, whose file is read again
-//! when it changes, and the serial numbers that `sixgate client revoke` has named. What is refused
-//! here is told to the client and logged by the engine.
+//! when it changes, and the serial numbers that `sixgate client revoke` has named; then the client's own file
+//! is read. What is refused here is told to the client and logged by the engine.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,10 +13,11 @@ use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject;
 use webpki::{BorrowedCertRevocationList, CertRevocationList};
 
+use super::client_files::ClientFolder;
 use super::event_loop::Upkeep;
 use super::state;
 use super::store::DiskFiles;
-use crate::config::{Files, Tls};
+use crate::config::{ClientSettings, Files, Tls};
 use crate::engine::{AdmitRequest, Reply};
 use crate::time::{Instant, Now};
 
@@ -36,13 +37,21 @@ pub struct ServerUpkeep<E> {
     /// Modification time of the revocation list that `tls.crl` holds, and what is in it.
     crl_time: Option<SystemTime>,
     crl: Vec<CertRevocationList<'static>>,
+    /// `client-config-dir`.
+    folder: Option<ClientFolder>,
 }
 
 impl<E> ServerUpkeep<E> {
-    /// For a server with the certificates `tls`, in charge of the folder `state`.
-    pub fn new(tls: Tls, state: Option<PathBuf>, replace: ReplaceIdentity<E>) -> Self {
+    /// For a server with the certificates `tls`, in charge of the folder `state`, whose clients may
+    /// have files in `folder`.
+    pub fn new(
+        tls: Tls,
+        state: Option<PathBuf>,
+        folder: Option<ClientFolder>,
+        replace: ReplaceIdentity<E>,
+    ) -> Self {
         let crl_time = tls.crl.as_ref().and_then(|(path, _)| modified(path));
-        let mut upkeep = Self { replace, tls, state, crl_time, crl: Vec::new() };
+        let mut upkeep = Self { replace, tls, state, crl_time, crl: Vec::new(), folder };
         upkeep.parse_crl();
         upkeep
     }
@@ -106,13 +115,22 @@ impl<E> ServerUpkeep<E> {
 }
 
 impl<E: crate::engine::Engine> Upkeep<E> for ServerUpkeep<E> {
-    fn admit(&mut self, engine: &mut E, _: Now, request: &AdmitRequest) -> Result<(), String> {
+    fn admit(
+        &mut self,
+        engine: &mut E,
+        _: Now,
+        request: &AdmitRequest,
+    ) -> Result<Box<ClientSettings>, String> {
         self.refresh_crl(engine);
         let listed = self.crl.iter().any(|crl| is_listed(crl, &request.serial));
         if listed || self.tls.revoked.contains(&request.serial) {
             return Err("the certificate is revoked".into());
         }
-        Ok(())
+        match &self.folder {
+            // What was decided when it came in holds for as long as it stays.
+            Some(folder) if !request.renegotiation => folder.settings(&request.common_name),
+            Some(_) | None => Ok(Box::default()),
+        }
     }
 
     fn revoke(&mut self, serials: &[Vec<u8>]) {
@@ -231,7 +249,7 @@ mod tests {
     }
 
     fn upkeep(tls: Tls) -> ServerUpkeep<Told> {
-        ServerUpkeep::new(tls, None, |engine: &mut Told, _| {
+        ServerUpkeep::new(tls, None, None, |engine: &mut Told, _| {
             engine.replaced += 1;
             Ok(())
         })

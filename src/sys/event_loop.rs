@@ -25,6 +25,7 @@ use super::tun::{TunDevice, TunFailure};
 use super::tunnel::TunnelConfig;
 use super::udp::UdpSocket;
 use crate::buf::{PacketBuf, PacketMut};
+use crate::config::ClientSettings;
 use crate::engine::{AdmitRequest, Command, Endpoint, Engine, ExitReason, Reply, Verdict};
 use crate::limits::PACKET_BUF;
 use crate::time::{Instant, Now};
@@ -42,8 +43,13 @@ const DESCRIPTORS: usize = 5 + MAX_CONNECTIONS;
 
 /// What has to be decided or done beside the traffic, different for each role.
 pub trait Upkeep<E> {
-    /// May this client in? `Err` is told to it. `engine` is there for what was found on the way.
-    fn admit(&mut self, engine: &mut E, now: Now, request: &AdmitRequest) -> Result<(), String>;
+    /// May this client in, and what is different for it? `Err` is told to it. `engine` is there for what was found on the way.
+    fn admit(
+        &mut self,
+        engine: &mut E,
+        now: Now,
+        request: &AdmitRequest,
+    ) -> Result<Box<ClientSettings>, String>;
     /// Certificates with these serial numbers are void from now on.
     fn revoke(&mut self, serials: &[Vec<u8>]);
     /// Does what is due, and says when to be called again.

@@ -13,6 +13,7 @@
 #![allow(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod admission;
+pub mod client_files;
 pub mod clock;
 pub mod commands;
 pub mod ctl_socket;
@@ -22,6 +23,7 @@ pub mod netlink;
 mod poll;
 pub mod privilege;
 pub mod process;
+pub mod remarks;
 pub mod resolve;
 pub mod service;
 pub mod signal;

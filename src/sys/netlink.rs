@@ -194,19 +194,19 @@ impl Netlink {
         found.ok_or_else(|| io::Error::from_raw_os_error(libc::ENETUNREACH))
     }
 
-    /// The networks of all interface addresses, each with its interface's index.
-    pub fn local_networks(&mut self) -> io::Result<Vec<(u32, IpNet)>> {
-        let mut networks = Vec::new();
+    /// All interface addresses with the prefix length of their network, and whose they are.
+    pub fn local_addresses(&mut self) -> io::Result<Vec<(u32, IpNet)>> {
+        let mut addresses = Vec::new();
         self.exchange(
             Request::GetAddress(AddressMessage::default()),
             NLM_F_DUMP,
             |kind, payload| {
                 if kind == libc::RTM_NEWADDR {
-                    networks.extend(read_address(payload));
+                    addresses.extend(read_address(payload));
                 }
             },
         )?;
-        Ok(networks)
+        Ok(addresses)
     }
 
     /// Sends a request that has no answer but the acknowledgement.
@@ -344,7 +344,7 @@ fn route_query(destination: IpNet) -> RouteMessage {
     message
 }
 
-/// The interface and the network of an RTM_NEWADDR.
+/// Interface index, address and prefix length of an RTM_NEWADDR.
 fn read_address(payload: &[u8]) -> Option<(u32, IpNet)> {
     let message = AddressMessageBuffer::new_checked(payload).ok()?;
     let (mut local, mut address) = (None, None);
@@ -356,8 +356,7 @@ fn read_address(payload: &[u8]) -> Option<(u32, IpNet)> {
         }
     }
     // With a peer, IFA_ADDRESS is the peer's, whose network it is that the prefix describes.
-    let net = IpNet::new(address.or(local)?, message.prefix_len()).ok()?;
-    Some((message.index(), net.trunc()))
+    Some((message.index(), IpNet::new(address.or(local)?, message.prefix_len()).ok()?))
 }
 
 /// Next router and interface of an RTM_NEWROUTE that answers a query for one destination.
@@ -399,9 +398,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_names_the_loopback_networks() {
-        let networks = Netlink::open().unwrap().local_networks().unwrap();
-        let loopback = (interface_index("lo").unwrap(), "127.0.0.0/8".parse().unwrap());
+    fn the_kernel_names_the_loopback_addresses() {
+        let networks = Netlink::open().unwrap().local_addresses().unwrap();
+        let loopback = (interface_index("lo").unwrap(), "127.0.0.1/8".parse().unwrap());
         assert!(networks.contains(&loopback), "{networks:?}");
     }
 

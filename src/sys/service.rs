@@ -9,9 +9,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net};
 
 use super::admission::ServerUpkeep;
+use super::client_files::ClientFolder;
 use super::clock::{Clock, OsRandom, unix_time};
 use super::ctl_socket::ControlSocket;
 use super::event_loop::{EventLoop, Upkeep};
@@ -25,10 +26,11 @@ use super::store::DiskFiles;
 use super::tun::TunDevice;
 use super::tunnel::TunnelConfig;
 use super::udp::UdpSocket;
-use super::{commands, state};
+use super::{commands, remarks, state};
 use crate::cli;
 use crate::client::Client;
-use crate::config::{self, Config, ConfigError, Loaded, Process, Role, ServerRole};
+use crate::config::ccd::DEFAULT;
+use crate::config::{self, ClientSettings, Config, ConfigError, Loaded, Process, Role, ServerRole};
 use crate::engine::{AdmitRequest, Engine, TunnelSettings};
 use crate::server::Server;
 use crate::time::{Instant, Now};
@@ -46,10 +48,17 @@ pub fn run(mut config: Config) -> Result<(), String> {
     let random = Box::new(OsRandom::new());
     match &config.role {
         Role::Server(role) => {
-            let engine = Server::new(Arc::clone(&config), now, random)?;
+            let mut engine = Server::new(Arc::clone(&config), now, random)?;
+            let folder = ClientFolder::new(role);
+            let survey = folder.as_ref().map(ClientFolder::survey).unwrap_or_default();
+            remarks::server(role, &survey).iter().for_each(|remark| log::warn!("{remark}"));
+            for (name, settings) in survey.settings.iter().filter(|(name, _)| name != DEFAULT) {
+                engine.reserve(name, settings);
+            }
             let upkeep = ServerUpkeep::new(
                 config.tls.clone(),
                 config.process.state.clone(),
+                folder,
                 Server::replace_identity,
             );
             serve(&config, engine, upkeep, Some(server_settings(role, config.device.mtu)))
@@ -81,11 +90,10 @@ pub fn up(options: &cli::Up) -> Result<(), String> {
     }
     if let Role::Server(role) = &config.role {
         for (name, net) in [("IPv4", role.v4.map(IpNet::V4)), ("IPv6", role.v6.map(IpNet::V6))] {
-            if let Some(net) = net {
+            if let Some(net) = net.map(|own| own.trunc()) {
                 commands::print(&format!("{name} network of the tunnel: {net}\n"))?;
             }
         }
-        commands::remark(&forwarding_remarks(role));
     }
     run(config)
 }
@@ -96,7 +104,12 @@ pub fn check(file: &Path) -> Result<(), String> {
     if let Ok(loaded) = &loaded {
         commands::print(&loaded.plan().into_iter().map(|line| line + "\n").collect::<String>())?;
     }
-    load(loaded).map(|_| ())
+    let config = load(loaded)?;
+    if let Role::Server(role) = &config.role {
+        let survey = ClientFolder::new(role).map(|folder| folder.survey()).unwrap_or_default();
+        remarks::server(role, &survey).iter().for_each(|remark| eprintln!("warning: {remark}"));
+    }
+    Ok(())
 }
 
 /// Writes why the program ends to its log, unless that is standard error, where `main` says it.
@@ -122,8 +135,13 @@ pub fn load(loaded: Result<Loaded, ConfigError>) -> Result<Config, String> {
 struct ClientUpkeep;
 
 impl Upkeep<Client> for ClientUpkeep {
-    fn admit(&mut self, _: &mut Client, _: Now, _: &AdmitRequest) -> Result<(), String> {
-        Ok(())
+    fn admit(
+        &mut self,
+        _: &mut Client,
+        _: Now,
+        _: &AdmitRequest,
+    ) -> Result<Box<ClientSettings>, String> {
+        Ok(Box::default())
     }
 
     fn revoke(&mut self, _: &[Vec<u8>]) {}
@@ -209,47 +227,30 @@ fn open_log(path: &Path, append: bool) -> Result<std::fs::File, String> {
         .map_err(|error| format!("log {}: {error}", path.display()))
 }
 
-/// The server's own addresses: the first of each network.
+/// The server's own addresses, and what it routes into the tunnel.
 fn server_settings(role: &ServerRole, mtu: u16) -> TunnelSettings {
-    let v4 = role.v4.and_then(|net| {
-        Ipv4Net::new(net.hosts().next().unwrap_or(net.network()), net.prefix_len()).ok()
-    });
-    let v6 = role.v6.and_then(|net| {
-        let first = u128::from(net.network()) | 1;
-        Ipv6Net::new(first.into(), net.prefix_len()).ok()
-    });
-    TunnelSettings { v4, v6, mtu, ..TunnelSettings::default() }
-}
-
-/// Whether the kernel passes packets on between interfaces; remarks on what is switched off.
-fn forwarding_remarks(role: &ServerRole) -> Vec<String> {
-    let switches = [
-        (role.v4.is_some(), "net.ipv4.ip_forward", "IPv4"),
-        (role.v6.is_some(), "net.ipv6.conf.all.forwarding", "IPv6"),
-    ];
-    let is_off = |name: &str| {
-        let path = format!("/proc/sys/{}", name.replace('.', "/"));
-        std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "0")
+    // With a peer there is no network on the link, only the other end.
+    let v4 = match role.v4_peer {
+        Some(_) => role.v4.map(|own| own.addr().into()),
+        None => role.v4,
     };
-    switches
-        .into_iter()
-        .filter(|(wanted, name, _)| *wanted && is_off(name))
-        .map(|(_, name, family)| {
-            format!(
-                "{family} forwarding is off: clients reach this host but nothing behind it; \
-                 'sysctl -w {name}=1' switches it on"
-            )
-        })
-        .collect()
+    TunnelSettings {
+        v4,
+        v4_peer: role.v4_peer,
+        v6: role.v6,
+        mtu,
+        routes: role.routes.clone(),
+        ..TunnelSettings::default()
+    }
 }
 
 /// The IPv4 networks of this host, for the choice of one that is free.
 fn local_networks() -> Vec<Ipv4Net> {
-    let networks = Netlink::open().and_then(|mut netlink| netlink.local_networks());
-    networks
+    let addresses = Netlink::open().and_then(|mut netlink| netlink.local_addresses());
+    addresses
         .unwrap_or_default()
         .into_iter()
-        .filter_map(|(_, net)| match net {
+        .filter_map(|(_, net)| match net.trunc() {
             IpNet::V4(v4) => Some(v4),
             IpNet::V6(_) => None,
         })

@@ -161,7 +161,7 @@ impl TunnelConfig {
     /// two halves, which are preferred to the route of the whole [10.3].
     fn block_local(&mut self, server: IpAddr) {
         let outside = self.netlink.route_to(server);
-        let networks = outside.and_then(|way| Ok((way, self.netlink.local_networks()?)));
+        let networks = outside.and_then(|way| Ok((way, self.netlink.local_addresses()?)));
         let (way, networks) = match networks {
             Ok(found) => found,
             Err(error) => {
@@ -172,7 +172,8 @@ impl TunnelConfig {
         // What carries the tunnel itself: the server on the link, or the router to it.
         let next = way.gateway.unwrap_or(server);
         self.add_route(Route { destination: next.into(), gateway: None, ..way });
-        for (_, net) in networks.into_iter().filter(|(at, _)| *at == way.interface) {
+        for (_, address) in networks.into_iter().filter(|(at, _)| *at == way.interface) {
+            let net = address.trunc();
             let local = matches!(net, IpNet::V6(v6) if v6.addr().is_unicast_link_local());
             if !local && let Ok(halves) = net.subnets(net.prefix_len().saturating_add(1)) {
                 halves.for_each(|half| self.route(TunnelRoute::tunnel(half)));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use sixgate::buf::PacketBuf;
+use sixgate::config::ClientSettings;
 use sixgate::engine::{
     AdmitRequest, Command, Endpoint, Engine, ExitReason, Reply, TunnelSettings, Verdict,
 };
@@ -47,6 +48,8 @@ pub struct Node {
     pub commands: Vec<Command>,
     /// Decides on `Admit`.
     pub admit: fn(&AdmitRequest) -> Result<(), String>,
+    /// What is different for clients, by name.
+    pub client_files: HashMap<String, ClientSettings>,
     /// Whether `Admit` is answered at all.
     pub decides: bool,
     /// Answers `Resolve`.
@@ -94,6 +97,7 @@ impl Net {
             settings: None,
             commands: Vec::new(),
             admit: |_| Ok(()),
+            client_files: HashMap::new(),
             decides: true,
             names: HashMap::new(),
             ended: None,
@@ -270,7 +274,10 @@ impl Net {
             let reply = match &command {
                 Command::Admit(_) if !node.decides => None,
                 Command::Admit(request) => {
-                    Some(Reply::Admit { ticket: request.ticket, verdict: (node.admit)(request) })
+                    let settings = node.client_files.get(&request.common_name).cloned();
+                    let settings = Box::new(settings.unwrap_or_default());
+                    let verdict = (node.admit)(request).map(|()| settings);
+                    Some(Reply::Admit { ticket: request.ticket, verdict })
                 }
                 Command::Resolve { host, .. } => {
                     Some(Reply::Resolved(node.names.get(host).cloned().unwrap_or_default()))

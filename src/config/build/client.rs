@@ -11,10 +11,26 @@ use crate::limits::MAX_CREDENTIAL;
 /// The port that is registered for OpenVPN.
 const DEFAULT_PORT: u16 = 1194;
 
+/// What a client takes from its server only, so far.
+const NOT_ON_CLIENTS: [&str; 7] = [
+    "ifconfig",
+    "ifconfig-ipv6",
+    "route",
+    "route-gateway",
+    "route-ipv6",
+    "route-ipv6-gateway",
+    "route-metric",
+];
+
 /// All of `config::ClientRole`.
 pub(super) fn role(b: &mut Build<'_>) -> ClientRole {
     if let Some(line) = b.line("auth-retry").filter(|line| line.arg(0) != Some("none")) {
         b.error(line, "must be `none`: the client ends when the server refuses it; let the service manager start it again");
+    }
+    for name in NOT_ON_CLIENTS {
+        if let Some(line) = b.line(name) {
+            b.error(line, "not supported yet on a client; leave it to the server, which pushes it");
+        }
     }
     ClientRole {
         remotes: remotes(b),
@@ -92,7 +108,7 @@ fn check_host(b: &mut Build<'_>, line: &Line, host: &str, family: Option<bool>) 
     } else if let Ok(address) = host.parse::<IpAddr>() {
         if family.is_some_and(|v6| v6 != address.is_ipv6()) {
             b.error(line, format!("{host} is not of the family that the protocol asks for"));
-        } else if super::server::is_documentation(address) {
+        } else if super::addresses::is_documentation(address) {
             b.warn(
                 line,
                 format!("{host} is an address for use in documents; put the server's own there"),

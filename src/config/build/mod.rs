@@ -4,10 +4,13 @@
 //! fills in OpenVPN's defaults and reports everything that does not fit. Parsing goes on after a
 //! problem, so that all of them are told at once; values that stand in for bad ones never get out.
 
+mod addresses;
+mod ccd;
 mod client;
 mod data;
 mod process;
 mod push;
+mod routes;
 mod server;
 mod timers;
 mod tls;
@@ -23,7 +26,7 @@ use zeroize::Zeroizing;
 use super::lex::Line;
 use super::problem::Problems;
 use super::read::Source;
-use super::{Config, Files, Role};
+use super::{ClientSettings, Config, Files, Role, ServerRole};
 
 /// What every module needs at hand.
 struct Build<'a> {
@@ -70,6 +73,16 @@ pub(super) fn build(source: &Source, files: &dyn Files, problems: &mut Problems)
         server::check_overlap(&mut b, role, &config.transport);
     }
     config
+}
+
+/// What a per-client file of the server `role` says. Meaningless if a problem was reported.
+pub(super) fn client_settings(
+    source: &Source,
+    files: &dyn Files,
+    problems: &mut Problems,
+    role: &ServerRole,
+) -> ClientSettings {
+    ccd::settings(&mut Build { source, files, problems, server: true }, role)
 }
 
 /// Decides the role, from whatever speaks for one.

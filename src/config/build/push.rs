@@ -37,10 +37,14 @@ fn pushed(b: &mut Build<'_>, line: &Line, role: &ServerRole, words: &[String]) {
         ("comp-lzo" | "compress", _) => {
             b.error(line, "compression leaks what it compresses and is not supported; remove the line here and on clients");
         }
-        ("topology", ["subnet"]) => {}
-        ("topology", _) => {
-            b.error(line, "clients need `topology subnet`, which is pushed anyway; remove the line")
-        }
+        ("topology", [name]) if *name == role.topology.as_str() => {}
+        ("topology", _) => b.error(
+            line,
+            format!(
+                "contradicts `topology {}`, which is pushed anyway; remove the line",
+                role.topology.as_str()
+            ),
+        ),
         ("redirect-gateway", flags) => redirect(b, line, role, flags),
         ("route", args) => route_v4(b, line, role, args),
         ("route-ipv6", args) => route_v6(b, line, role, args),
@@ -134,7 +138,7 @@ fn route_v4(b: &mut Build<'_>, line: &Line, role: &ServerRole, args: &[&str]) {
     };
     if net.network() != address {
         b.error(line, format!("{address} is inside its network, and clients refuse that; did you mean `route {} {mask}`?", net.network()));
-    } else if role.v4 == Some(net) {
+    } else if role.v4.is_some_and(|own| own.trunc() == net) {
         b.warn(line, "is the tunnel's own network, which clients have anyway; remove the line");
     }
 }
@@ -151,7 +155,7 @@ fn route_v6(b: &mut Build<'_>, line: &Line, role: &ServerRole, args: &[&str]) {
                 net.trunc()
             ),
         );
-    } else if role.v6 == Some(net) {
+    } else if role.v6.is_some_and(|own| own.trunc() == net) {
         b.warn(line, "is the tunnel's own prefix, which clients have anyway; remove the line");
     }
     if role.v6.is_none() {

@@ -15,9 +15,10 @@ const CLIENT_RESTART: Duration = Duration::from_secs(120);
 /// `keepalive`, `ping*`, `reneg-sec`, `hand-window`, `tran-window`, `tls-timeout`.
 pub(super) fn timers(b: &mut Build<'_>) -> Timers {
     let handshake = b.seconds("hand-window", 1..=YEAR).unwrap_or(Duration::from_secs(60));
+    let (ping, ping_restart) = ping(b);
     let mut timers = Timers {
-        ping: b.seconds("ping", 0..=DAY).filter(|time| !time.is_zero()),
-        ping_restart: b.seconds("ping-restart", 0..=DAY),
+        ping: ping.filter(|time| !time.is_zero()),
+        ping_restart,
         ping_exit: None,
         push_keepalive: None,
         reneg: renegotiation(b),
@@ -31,6 +32,11 @@ pub(super) fn timers(b: &mut Build<'_>) -> Timers {
     timers.ping_restart = timers.ping_restart.filter(|time| !time.is_zero());
     keepalive(b, &mut timers);
     timers
+}
+
+/// `ping` and `ping-restart` as given; zero is never.
+pub(super) fn ping(b: &mut Build<'_>) -> (Option<Duration>, Option<Duration>) {
+    (b.seconds("ping", 0..=DAY), b.seconds("ping-restart", 0..=DAY))
 }
 
 fn keepalive(b: &mut Build<'_>, timers: &mut Timers) {

@@ -6,6 +6,7 @@ use std::os::unix::thread::JoinHandleExt;
 use std::thread::JoinHandle;
 
 use super::*;
+use crate::config::ClientSettings;
 use crate::config::Transport;
 use crate::engine::{ClientInfo, DropCounters, DropReason, TunnelSettings};
 use crate::sys::netlink::{Netlink, interface_index};
@@ -87,8 +88,13 @@ impl Engine for Pipe {
 struct NoUpkeep;
 
 impl Upkeep<Pipe> for NoUpkeep {
-    fn admit(&mut self, _: &mut Pipe, _: Now, _: &AdmitRequest) -> Result<(), String> {
-        Ok(())
+    fn admit(
+        &mut self,
+        _: &mut Pipe,
+        _: Now,
+        _: &AdmitRequest,
+    ) -> Result<Box<ClientSettings>, String> {
+        Ok(Box::default())
     }
     fn revoke(&mut self, _: &[Vec<u8>]) {}
     fn tend(&mut self, _: &mut Pipe, now: Now) -> Instant {

@@ -1,0 +1,217 @@
+//! The lines of a per-client file [9.5].
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::{Build, push, timers};
+use crate::config::ccd::{ClientFiles, ClientSettings, FixedV4, FixedV6, PushChange};
+use crate::config::lex::Line;
+use crate::config::{ServerRole, Topology, Via};
+
+/// `ifconfig-ipv6-push` without a length.
+const USUAL_PREFIX: u8 = 64;
+
+/// `client-config-dir` and `ccd-exclusive`.
+pub(super) fn files(b: &mut Build<'_>) -> Option<ClientFiles> {
+    let exclusive = b.has("ccd-exclusive");
+    let Some(line) = b.line("client-config-dir") else {
+        if let Some(line) = b.line("ccd-exclusive").filter(|_| exclusive) {
+            b.error(line, "needs `client-config-dir`");
+        }
+        return None;
+    };
+    let dir = b.source.path(line.arg(0)?);
+    Some(ClientFiles { dir, base: b.source.path(""), exclusive })
+}
+
+/// All of [`ClientSettings`].
+pub(super) fn settings(b: &mut Build<'_>, role: &ServerRole) -> ClientSettings {
+    push::check(b, role);
+    let (ping, ping_restart) = timers::ping(b);
+    ClientSettings {
+        disabled: b.has("disable"),
+        v4: b.line("ifconfig-push").and_then(|line| fixed_v4(b, line, role)),
+        v6: b.line("ifconfig-ipv6-push").and_then(|line| fixed_v6(b, line, role)),
+        behind: behind(b, role),
+        push: pushes(b, role),
+        ping,
+        ping_restart,
+    }
+}
+
+fn fixed_v4(b: &mut Build<'_>, line: &Line, role: &ServerRole) -> Option<FixedV4> {
+    let address = |index| line.arg(index)?.parse::<Ipv4Addr>().ok();
+    let (Some(own), Some(second)) = (address(0), address(1)) else {
+        b.error(line, "needs two addresses: the client's, and the network mask or the other end");
+        return None;
+    };
+    let alias = address(2);
+    if line.arg(2).is_some() && alias.is_none() {
+        b.error(line, "the third argument must be the address that the client is told");
+    }
+    let Some(server) = role.v4 else {
+        b.warn(line, "has no effect: the server has no IPv4 in the tunnel");
+        return None;
+    };
+    let is_mask = ipnet::ipv4_mask_to_prefix(second).is_ok();
+    match role.topology {
+        Topology::Subnet if !is_mask => {
+            b.error(
+                line,
+                format!("{second} is not a network mask, which `topology subnet` needs here"),
+            );
+        }
+        Topology::Net30 | Topology::P2p if is_mask => {
+            let topology = role.topology.as_str();
+            b.error(
+                line,
+                format!(
+                    "{second} is a network mask; `topology {topology}` needs the other end here"
+                ),
+            );
+        }
+        Topology::Subnet | Topology::Net30 | Topology::P2p => {}
+    }
+    let pool = role.v4_pool.is_some_and(|pool| pool.index(own).is_some());
+    if own == server.addr() {
+        b.error(line, format!("{own} is the server's own address"));
+    } else if !pool
+        && !server.contains(&own)
+        && !is_routed(role, IpNet::from(std::net::IpAddr::V4(own)))
+    {
+        b.warn(
+            line,
+            format!(
+                "{own} is outside of {}, and no `route` leads it into the tunnel",
+                server.trunc()
+            ),
+        );
+    }
+    Some(FixedV4 { address: own, second, alias })
+}
+
+fn fixed_v6(b: &mut Build<'_>, line: &Line, role: &ServerRole) -> Option<FixedV6> {
+    let text = line.arg(0)?;
+    let usual = || Ipv6Net::new(text.parse().ok()?, USUAL_PREFIX).ok();
+    let Some(net) = text.parse::<Ipv6Net>().ok().or_else(usual) else {
+        b.error(
+            line,
+            "needs an address and its prefix length, as in `ifconfig-ipv6-push fd00:1234::50/64`",
+        );
+        return None;
+    };
+    let remote = line.arg(1).map(str::parse::<Ipv6Addr>);
+    if remote.as_ref().is_some_and(Result::is_err) {
+        b.error(line, "the second argument must be an IPv6 address");
+    }
+    let Some(server) = role.v6 else {
+        b.warn(line, "has no effect: the server has no IPv6 in the tunnel");
+        return None;
+    };
+    let own = net.addr();
+    if !(64..=124).contains(&net.prefix_len()) {
+        b.error(line, "clients accept a prefix length from 64 to 124 only");
+    } else if own == server.addr() {
+        b.error(line, format!("{own} is the server's own address"));
+    } else if !server.contains(&own) && !is_routed(role, IpNet::from(std::net::IpAddr::V6(own))) {
+        b.warn(
+            line,
+            format!(
+                "{own} is outside of {}, and no `route-ipv6` leads it into the tunnel",
+                server.trunc()
+            ),
+        );
+    }
+    Some(FixedV6 { net, remote: remote.and_then(Result::ok) })
+}
+
+/// `iroute`, `iroute-ipv6`.
+fn behind(b: &mut Build<'_>, role: &ServerRole) -> Vec<IpNet> {
+    let mut nets = Vec::new();
+    for line in b.source.lines() {
+        let net = match line.name.as_str() {
+            "iroute" => network_v4(b, line).map(IpNet::V4),
+            "iroute-ipv6" => network_v6(b, line).map(IpNet::V6),
+            _ => None,
+        };
+        let Some(net) = net else { continue };
+        if !is_routed(role, net) {
+            let wanted = match net {
+                IpNet::V4(net) => format!("route {} {}", net.network(), net.netmask()),
+                IpNet::V6(net) => format!("route-ipv6 {net}"),
+            };
+            b.warn(line, format!("nothing routes {net} into the tunnel; add `{wanted}` to the server's configuration"));
+        }
+        nets.push(net);
+    }
+    nets
+}
+
+/// Whether the kernel hands packets for all of `net` to us.
+fn is_routed(role: &ServerRole, net: IpNet) -> bool {
+    let own = [role.v4.map(IpNet::V4), role.v6.map(IpNet::V6)];
+    let on_link = own.into_iter().flatten().any(|own| own.contains(&net));
+    let routes = role.routes.iter().filter(|route| route.via == Via::Tunnel);
+    let mut routes = routes.map(|route| route.destination);
+    on_link || routes.any(|route| route.contains(&net))
+}
+
+fn network_v4(b: &mut Build<'_>, line: &Line) -> Option<Ipv4Net> {
+    let mask = line.arg(1).unwrap_or("255.255.255.255");
+    let (Ok(address), Ok(mask)) = (line.arg(0)?.parse::<Ipv4Addr>(), mask.parse::<Ipv4Addr>())
+    else {
+        b.error(line, "needs a network and its mask, as in `iroute 192.168.1.0 255.255.255.0`");
+        return None;
+    };
+    let Ok(net) = Ipv4Net::with_netmask(address, mask) else {
+        b.error(line, format!("{mask} is not a network mask"));
+        return None;
+    };
+    if net.trunc() != net {
+        let network = net.network();
+        b.error(
+            line,
+            format!("{address} is inside its network; did you mean `iroute {network} {mask}`?"),
+        );
+    }
+    Some(net.trunc())
+}
+
+fn network_v6(b: &mut Build<'_>, line: &Line) -> Option<Ipv6Net> {
+    let Ok(net) = line.arg(0)?.parse::<Ipv6Net>() else {
+        b.error(line, "needs a prefix and its length, as in `iroute-ipv6 fd00:1234:0:7::/64`");
+        return None;
+    };
+    if net.trunc() != net {
+        b.warn(line, format!("the host bits of {net} count as zero: {}", net.trunc()));
+    }
+    Some(net.trunc())
+}
+
+/// `push`, `push-remove`, `push-reset`, whose order matters.
+fn pushes(b: &mut Build<'_>, role: &ServerRole) -> Vec<PushChange> {
+    let mut changes = Vec::new();
+    for line in b.source.lines() {
+        let text = line.arg(0).unwrap_or_default();
+        match line.name.as_str() {
+            "push" => changes.push(PushChange::Add(text.to_owned())),
+            "push-remove" => changes.push(PushChange::Remove(text.to_owned())),
+            "push-reset" => changes.push(PushChange::Reset),
+            _ => {}
+        }
+    }
+    let reset = changes.iter().rposition(|change| *change == PushChange::Reset);
+    let after = changes.iter().skip(reset.map_or(0, |at| at + 1));
+    let topology = after.clone().any(|change| match change {
+        PushChange::Add(option) => option.starts_with("topology"),
+        PushChange::Remove(_) | PushChange::Reset => false,
+    });
+    // Clients assume net30 until they are told otherwise.
+    if let (Some(line), false, Topology::Subnet) = (b.line("push-reset"), topology, role.topology)
+        && role.v4.is_some()
+    {
+        b.warn(line, "also takes `topology subnet` and `route-gateway` from the client, which has no working IPv4 without them; push them again here");
+    }
+    changes
+}

@@ -1,0 +1,157 @@
+//! Which addresses and networks a client gets [9.2, 9.3, 9.5, 9.6].
+//!
+//! Its own file comes first, the pools second, each family on its own. Of two clients that claim
+//! the same network the later one has it, and the earlier one gets it back when that one goes.
+
+use core::time::Duration;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::buf::Full;
+use crate::config::ClientSettings;
+use crate::engine::PeerId;
+use crate::server::Server;
+use crate::server::leave::restart;
+use crate::server::pool::Lease;
+use crate::time::Now;
+
+/// An address from its file belongs to another client by that one's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Claimed;
+
+impl Server {
+    /// Keeps the addresses of a per-client file for its client, which may never have connected.
+    pub fn reserve(&mut self, name: &str, settings: &ClientSettings) {
+        for address in self.fixed(settings).addresses() {
+            self.pools.reserve(address, name);
+        }
+    }
+
+    /// The addresses that a client's file gives it, in the families that we have.
+    pub(super) fn fixed(&self, settings: &ClientSettings) -> Lease {
+        let v4 = settings.v4.filter(|_| self.role.v4.is_some());
+        let v6 = settings.v6.filter(|_| self.role.v6.is_some());
+        Lease { v4: v4.map(|fixed| fixed.address), v6: v6.map(|fixed| fixed.net.addr()) }
+    }
+
+    /// Gives an applicant its addresses: nothing is leased on error.
+    pub(super) fn assign(
+        &mut self,
+        now: Now,
+        id: PeerId,
+        name: &str,
+        settings: &ClientSettings,
+    ) -> Result<(Lease, Lease), Claimed> {
+        let mut fixed = self.fixed(settings);
+        for address in fixed.addresses() {
+            if !self.vacate(now, id, name, address)? {
+                match address {
+                    IpAddr::V4(_) => fixed.v4 = None,
+                    IpAddr::V6(_) => fixed.v6 = None,
+                }
+            }
+        }
+        Ok((self.pools.lease(name, !self.role.duplicate_cn, fixed), fixed))
+    }
+
+    /// Makes a client's own address free for it. False when another connection of the same name has
+    /// it: taking it away would only make the two take turns.
+    fn vacate(
+        &mut self,
+        now: Now,
+        id: PeerId,
+        name: &str,
+        address: IpAddr,
+    ) -> Result<bool, Claimed> {
+        let has =
+            |lease: Lease| lease.addresses().any(|held| self.pools.is_same_place(held, address));
+        let holder = self.peers.iter().find_map(|(other, entry)| {
+            let client = entry.peer.client().filter(|client| other != id && has(client.lease))?;
+            Some((other, client))
+        });
+        let Some((other, client)) = holder else { return Ok(true) };
+        let theirs = client.who.name().escape_debug().to_string();
+        let ours = name.escape_debug();
+        if client.who.name() == name {
+            log::warn!(
+                "{ours}: {address} is in use by another connection of this name; this one gets \
+                 another address"
+            );
+            return Ok(false);
+        }
+        if has(client.fixed) {
+            log::error!("{address} is the fixed address of both '{theirs}' and '{ours}'");
+            return Err(Claimed);
+        }
+        log::warn!("'{theirs}' has {address}, which is kept for '{ours}'; it is told to reconnect");
+        let reason = "its address is kept for another client";
+        self.dismiss(now, other, &restart(false), reason);
+        Ok(true)
+    }
+
+    /// Makes a client the owner of its addresses and of the networks behind it.
+    pub(super) fn route(&mut self, id: PeerId, prefixes: &[IpNet]) -> Result<(), Full> {
+        for net in prefixes {
+            let Some(old) = self.routes.insert(*net, id)?.filter(|old| *old != id) else {
+                continue;
+            };
+            let name = |id| self.peers.get(id).and_then(|entry| entry.peer.name());
+            log::warn!(
+                "{net} is claimed by '{}' and by '{}', which gets its packets from now on",
+                name(old).unwrap_or_default().escape_debug(),
+                name(id).unwrap_or_default().escape_debug()
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes a client's prefixes out of the route table. One that somebody else claims too is that
+    /// client's then.
+    pub(super) fn unroute(&mut self, id: PeerId, prefixes: &[IpNet]) {
+        for net in prefixes {
+            if !self.routes.remove(*net, id) {
+                continue;
+            }
+            let claims = |(other, entry): (PeerId, &super::peers::Entry<super::peer::Peer>)| {
+                let client = entry.peer.client().filter(|_| other != id)?;
+                client.prefixes.contains(net).then(|| (other, client.who.name().to_owned()))
+            };
+            let heir = self.peers.iter().find_map(claims);
+            if let Some((heir, name)) = heir
+                && self.routes.insert(*net, heir).is_ok()
+            {
+                log::info!("{net} belongs to '{}' again", name.escape_debug());
+            }
+        }
+    }
+
+    /// The client that packets for an address go to, and that may send from it. Our own addresses
+    /// are nobody's, nor is what no host can have, even if the network around them is [9.6].
+    pub(super) fn owner(&self, address: IpAddr) -> Option<PeerId> {
+        let (ours, usable) = match address {
+            IpAddr::V4(v4) => (
+                self.role.v4.is_some_and(|own| own.addr() == v4),
+                !v4.is_broadcast() && !v4.is_multicast() && !v4.is_unspecified(),
+            ),
+            IpAddr::V6(v6) => (
+                self.role.v6.is_some_and(|own| own.addr() == v6),
+                !v6.is_multicast() && !v6.is_unspecified(),
+            ),
+        };
+        if usable && !ours { self.routes.lookup(address) } else { None }
+    }
+
+    /// A client's `ping` and `ping-restart`: from its file, else everybody's.
+    pub(super) fn keepalive(
+        &self,
+        settings: &ClientSettings,
+    ) -> (Option<Duration>, Option<Duration>) {
+        let timers = self.config.timers;
+        let choose = |own: Option<Duration>, usual| match own {
+            Some(time) => (!time.is_zero()).then_some(time),
+            None => usual,
+        };
+        (choose(settings.ping, timers.ping), choose(settings.ping_restart, timers.ping_restart))
+    }
+}

@@ -1,0 +1,278 @@
+//! `client-config-dir` on disk: which file is a client's, and what all of them say together [9.5].
+//!
+//! A file is read when its client connects, so that a change counts from the next connection on.
+//! Whatever is wrong with it keeps the client out: its addresses and routes would be somebody
+//! else's otherwise. What lines mean is `config::ccd`'s business.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::{fs, io};
+
+use ipnet::IpNet;
+
+use super::store::DiskFiles;
+use crate::config::ccd::{self, ClientFiles, ClientSettings, DEFAULT};
+use crate::config::{ConfigError, Diagnostic, ServerRole};
+
+/// What a client is told when its file cannot be used; the log has the rest.
+const UNUSABLE: &str = "the server's settings for this client are not usable";
+
+/// The folder of a server's per-client files.
+pub struct ClientFolder {
+    files: ClientFiles,
+    role: ServerRole,
+}
+
+/// All files together, as of now.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// What each usable file says, by its name.
+    pub settings: Vec<(String, ClientSettings)>,
+    /// What is wrong, file by file and between them.
+    pub remarks: Vec<String>,
+}
+
+impl ClientFolder {
+    /// The folder that a server is configured with, if there is one.
+    pub fn new(role: &ServerRole) -> Option<Self> {
+        Some(Self { files: role.client_files.clone()?, role: role.clone() })
+    }
+
+    /// What is different for the client of this name. The error is for the client.
+    pub fn settings(&self, name: &str) -> Result<Box<ClientSettings>, String> {
+        let shown = name.escape_debug();
+        let own = ccd::file_name(name).ok_or_else(|| {
+            log::error!("'{shown}': no file of client-config-dir can be called that");
+            UNUSABLE.to_owned()
+        })?;
+        if self.files.exclusive {
+            // Or everybody whose name is that would be let in by the file for all others.
+            if own == DEFAULT {
+                return Err("this name is not for a client".to_owned());
+            }
+            return match self.find(&own)? {
+                Some(path) => self.load(name, path),
+                None => Err("no file for it in client-config-dir, and ccd-exclusive is set".into()),
+            };
+        }
+        for file in [own.as_str(), DEFAULT] {
+            if let Some(path) = self.find(file)? {
+                return self.load(name, path);
+            }
+        }
+        Ok(Box::default())
+    }
+
+    /// The path of a file if it is there. One that cannot be looked at may well be there.
+    fn find(&self, file: &str) -> Result<Option<PathBuf>, String> {
+        let path = self.files.dir.join(file);
+        match fs::metadata(&path) {
+            Ok(_) => Ok(Some(path)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                log::error!("{}: {error}", path.display());
+                Err(UNUSABLE.to_owned())
+            }
+        }
+    }
+
+    fn load(&self, name: &str, path: PathBuf) -> Result<Box<ClientSettings>, String> {
+        match ccd::load(&path, &self.files.base, &DiskFiles, &self.role) {
+            Ok((settings, warnings)) => {
+                warnings.iter().for_each(|warning| log::warn!("{warning}"));
+                Ok(Box::new(settings))
+            }
+            Err(ConfigError { problems, warnings }) => {
+                warnings.iter().for_each(|warning| log::warn!("{warning}"));
+                let shown = name.escape_debug();
+                problems.iter().for_each(|p| log::error!("{p}; '{shown}' is kept out"));
+                Err(UNUSABLE.to_owned())
+            }
+        }
+    }
+
+    /// Reads all files, and compares them with each other.
+    pub fn survey(&self) -> Survey {
+        let mut survey = Survey::default();
+        let names = match self.names() {
+            Ok(names) => names,
+            Err(error) => {
+                let dir = self.files.dir.display();
+                survey.remarks.push(format!("client-config-dir {dir}: {error}"));
+                return survey;
+            }
+        };
+        for name in names {
+            let path = self.files.dir.join(&name);
+            match ccd::load(&path, &self.files.base, &DiskFiles, &self.role) {
+                Ok((settings, warnings)) => {
+                    survey.remarks.extend(warnings.iter().map(Diagnostic::to_string));
+                    survey.settings.push((name, settings));
+                }
+                Err(ConfigError { problems, warnings }) => {
+                    survey.remarks.extend(warnings.iter().map(Diagnostic::to_string));
+                    let kept_out = |p: &Diagnostic| format!("{p}; its client is kept out");
+                    survey.remarks.extend(problems.iter().map(kept_out));
+                }
+            }
+        }
+        survey.compare();
+        survey
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.files.dir)? {
+            let entry = entry?;
+            // What editors leave behind is not meant for clients.
+            let name = entry.file_name().into_string().unwrap_or_default();
+            let leftover = name.starts_with('.') || name.ends_with('~') || name.is_empty();
+            if !leftover && fs::metadata(entry.path()).is_ok_and(|meta| meta.is_file()) {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+impl Survey {
+    /// Two files that name the same address or network, and a file for many that names one.
+    fn compare(&mut self) {
+        let mut owners: BTreeMap<IpNet, &str> = BTreeMap::new();
+        for (name, settings) in &self.settings {
+            let v4 = settings.v4.map(|fixed| IpNet::from(std::net::IpAddr::V4(fixed.address)));
+            let v6 = settings.v6.map(|fixed| IpNet::from(std::net::IpAddr::V6(fixed.net.addr())));
+            let all = [v4, v6].into_iter().flatten().chain(settings.behind.iter().copied());
+            let mut named = Vec::new();
+            for net in all {
+                match owners.insert(net, name) {
+                    Some(other) if other != name => self.remarks.push(format!(
+                        "client-config-dir: {net} is claimed by both {other} and {name}"
+                    )),
+                    Some(_) | None => named.push(net.to_string()),
+                }
+            }
+            if name == DEFAULT && !named.is_empty() {
+                self.remarks.push(format!(
+                    "client-config-dir: {DEFAULT} is for many clients, but gives each of them {}",
+                    named.join(", ")
+                ));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Files, Role, load_file};
+
+    /// A configuration in memory.
+    struct Main(String);
+
+    impl Files for Main {
+        fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
+            let pem = |kind: &str| format!("-----BEGIN {kind}-----\nAA==\n-----END {kind}-----\n");
+            Ok(match path.to_str() {
+                Some("main.conf") => self.0.clone(),
+                Some("key") => pem("PRIVATE KEY"),
+                _ => pem("CERTIFICATE"),
+            }
+            .into_bytes())
+        }
+    }
+
+    fn folder(test: &str, lines: &str, files: &[(&str, &str)]) -> ClientFolder {
+        let name = format!("sixgate-ccd-{test}-{}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        let _old = fs::remove_dir_all(&dir);
+        fs::create_dir_all(dir.join("ccd")).unwrap();
+        for (name, text) in files {
+            fs::write(dir.join("ccd").join(name), text).unwrap();
+        }
+        fs::write(dir.join("secret"), "ifconfig-push 10.8.0.66 255.255.255.0\n").unwrap();
+        let text = format!(
+            "server 10.8.0.0 255.255.255.0\nca ca\ncert cert\nkey key\n\
+             client-config-dir {}/ccd\n{lines}\n",
+            dir.display()
+        );
+        let config = load_file("main.conf", &Main(text)).unwrap().config;
+        let Role::Server(role) = config.role else { panic!("a client") };
+        ClientFolder::new(&role).unwrap()
+    }
+
+    fn end(folder: &ClientFolder) {
+        fs::remove_dir_all(folder.files.dir.parent().unwrap()).unwrap();
+    }
+
+    fn address(folder: &ClientFolder, name: &str) -> Result<Option<String>, String> {
+        let settings = folder.settings(name)?;
+        Ok(settings.v4.map(|fixed| fixed.address.to_string()))
+    }
+
+    const OWN: &str = "ifconfig-push 10.8.0.50 255.255.255.0\n";
+
+    #[test]
+    fn the_own_file_comes_before_the_one_for_all() {
+        let files = [("laptop", OWN), ("DEFAULT", "push-reset\npush \"topology subnet\"\n")];
+        let both = folder("both", "", &files);
+        assert_eq!(address(&both, "laptop"), Ok(Some("10.8.0.50".to_owned())));
+        assert_eq!(both.settings("phone").unwrap().push.len(), 2);
+        let all = both.survey();
+        assert_eq!((all.settings.len(), all.remarks.len()), (2, 0), "{:?}", all.remarks);
+        end(&both);
+        let none = folder("none", "", &[]);
+        assert_eq!(none.settings("laptop"), Ok(Box::default()));
+        end(&none);
+    }
+
+    #[test]
+    fn exclusive_means_a_file_of_its_own() {
+        let files = [("laptop", OWN), ("DEFAULT", "")];
+        let folder = folder("exclusive", "ccd-exclusive", &files);
+        assert!(folder.settings("laptop").is_ok());
+        assert!(folder.settings("phone").unwrap_err().contains("ccd-exclusive"));
+        assert!(folder.settings("DEFAULT").is_err());
+        end(&folder);
+    }
+
+    #[test]
+    fn no_name_reaches_a_file_outside() {
+        let folder = folder("outside", "", &[("__secret", OWN)]);
+        assert_eq!(address(&folder, "../secret"), Ok(None));
+        for name in ["", ".", ".."] {
+            assert!(folder.settings(name).is_err(), "{name:?}");
+        }
+        end(&folder);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_keeps_its_client_out() {
+        let folder = folder("broken", "", &[("laptop", "iroute\n"), ("phone", "")]);
+        fs::create_dir(folder.files.dir.join("tablet")).unwrap();
+        for name in ["laptop", "tablet"] {
+            assert_eq!(folder.settings(name).unwrap_err(), UNUSABLE);
+        }
+        assert!(folder.settings("phone").is_ok());
+        let all = folder.survey();
+        assert_eq!(all.settings.len(), 1);
+        assert!(all.remarks.iter().any(|text| text.contains("laptop:1: ")), "{:?}", all.remarks);
+        end(&folder);
+    }
+
+    #[test]
+    fn files_that_contradict_each_other_are_named() {
+        let files = [("a", OWN), ("b", OWN), ("DEFAULT", "iroute 10.8.0.64 255.255.255.192\n")];
+        let folder = folder("twice", "", &files);
+        let remarks = folder.survey().remarks;
+        let both = |text: &&String| text.contains("10.8.0.50/32 is claimed by both a and b");
+        let many = |text: &&String| text.contains("DEFAULT is for many clients");
+        assert!(remarks.iter().any(|text| both(&text)), "{remarks:?}");
+        assert!(remarks.iter().any(|text| many(&text)), "{remarks:?}");
+        end(&folder);
+    }
+}
