@@ -61,7 +61,7 @@ def verify_x509_name(t):
 def tls_version_min_is_kept(t):
     server = t.server("tls-version-min 1.3")
     client = t.client("tls-version-max 1.2", up=False)
-    server.expect("Sent fatal SSL alert: protocol version", "(?i)TLS version|TLS 1\\.3")
+    server.expect("Sent fatal SSL alert: protocol version", "no TLS protocol version in common")
     client.stop()
     t.ping_server(t.client("tls-version-min 1.3"))
     server.alive()
