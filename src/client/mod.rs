@@ -1,5 +1,5 @@
-//! The client engine: finds a server, opens one [`Session`] to it, takes what it pushes, and keeps
-//! trying when the session ends [10].
+//! The client engine: finds a server, opens one [`Session`](crate::session::Session) to it, takes what it pushes, and keeps
+//! trying when the session ends \[10\].
 //!
 //! It leaves name lookups, addresses and routes to the shell (as [`Command`]s), the protocol of one
 //! session to `session`, the choice of the next address to `remotes` and the reading of what was

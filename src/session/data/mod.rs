@@ -1,4 +1,4 @@
-//! The data channel's packets: ids, nonces, replay protection and how much a key may do [6].
+//! The data channel's packets: ids, nonces, replay protection and how much a key may do \[6\].
 //!
 //! ```text
 //! classic  op(1) [peer(3)] | pid(4) | tag(16) | ciphertext               [6.1]

@@ -1,4 +1,4 @@
-//! Wrapping of control packets: one key for everybody who may knock at all [2].
+//! Wrapping of control packets: one key for everybody who may knock at all \[2\].
 //!
 //! ```text
 //! none        op(1) sid(8)                                 | body
