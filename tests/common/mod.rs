@@ -14,6 +14,8 @@ pub mod packets;
 pub mod pcap;
 pub mod pki;
 
+use std::sync::Mutex;
+
 use sixgate::random::Random;
 
 /// SplitMix64: small, seedable, good enough for decisions of a test.
@@ -50,6 +52,15 @@ impl Random for Seeded {
     }
 }
 
+/// Warnings and errors of all tests of this binary so far.
+static REMARKS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Whether a warning or an error has been logged that contains all of these.
+pub fn warned(parts: &[&str]) -> bool {
+    let remarks = REMARKS.lock().expect("no test dies while it holds this");
+    remarks.iter().any(|line| parts.iter().all(|part| line.contains(part)))
+}
+
 /// Sends the engines' log lines to the test's output, which is shown when it fails.
 pub fn log_to_output() {
     struct Output;
@@ -58,7 +69,11 @@ pub fn log_to_output() {
             true
         }
         fn log(&self, record: &log::Record<'_>) {
-            println!("{} {}: {}", record.level(), record.target(), record.args());
+            let line = format!("{} {}: {}", record.level(), record.target(), record.args());
+            println!("{line}");
+            if record.level() <= log::Level::Warn {
+                REMARKS.lock().expect("no test dies while it holds this").push(line);
+            }
         }
         fn flush(&self) {}
     }
