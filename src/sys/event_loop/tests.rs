@@ -1,5 +1,5 @@
-//! The loop with real devices in a network namespace of the test thread's own. Without the
-//! privilege to make one, the tests say so and pass.
+//! The loop with real devices in a network namespace of the test thread's own. That needs root, so
+//! these tests run only when asked for, as `tests/run interop` does.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket as StdSocket};
 use std::os::unix::thread::JoinHandleExt;
@@ -150,10 +150,9 @@ fn next(peer: &StdSocket, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "needs root: tests/run interop runs it"]
 fn packets_take_every_way_and_a_signal_ends_it() {
-    if !alone() {
-        return;
-    }
+    alone();
     let (thread, peer, shell) = start();
     for (question, answer) in
         [(&b"hello"[..], &b"hello yourself"[..]), (b"all", b"all"), (b"back", b"back")]
@@ -183,10 +182,9 @@ fn packets_take_every_way_and_a_signal_ends_it() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run interop runs it"]
 fn the_end_of_the_device_is_one_clear_line() {
-    if !alone() {
-        return;
-    }
+    alone();
     let (thread, peer, shell) = start();
     peer.send_to(b"back", shell).unwrap();
     next(&peer, |bytes| bytes == b"back");
