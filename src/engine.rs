@@ -7,6 +7,8 @@
 //! Engines never touch the outside world: what they want done is a [`Command`], what came of it is
 //! a [`Reply`].
 
+mod hook;
+
 use core::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -18,6 +20,7 @@ use crate::config::dns::Dns;
 use crate::time::{Instant, Now};
 
 pub use crate::config::{TunnelRoute, Via};
+pub use hook::{Environment, HookInput, HookKind, HookOutcome, HookRequest};
 
 /// The far end of a datagram and the local address it was sent to, so that answers leave from
 /// the address the peer knows (multi-homed hosts, IPv6 temporary addresses).
@@ -176,6 +179,9 @@ pub enum Command {
     Configure(Box<TunnelSettings>),
     /// (Client) take back what `Configure` did.
     Deconfigure,
+    /// Run a script if one is configured for the occasion. Wants [`Reply::HookDone`] if the request
+    /// has a ticket; none configured is a success.
+    RunHook(Box<HookRequest>),
     /// The engine has ended: leave the loop with this verdict.
     Exit(ExitReason),
 }
@@ -275,6 +281,22 @@ pub enum Reply {
         /// What is different for this client (of no interest at a renegotiation), or the reason why
         /// not, which it is told.
         verdict: Result<Box<ClientSettings>, String>,
+    },
+    /// What came of a [`Command::RunHook`].
+    HookDone {
+        /// The request's ticket.
+        ticket: u64,
+        /// Whether the script agrees.
+        outcome: HookOutcome,
+    },
+    /// A script will answer later: its client is to wait so long, and is told what to do.
+    HookPending {
+        /// The request's ticket.
+        ticket: u64,
+        /// Seconds.
+        timeout: u32,
+        /// A message such as `WEB_AUTH::https://…`; may be empty.
+        message: String,
     },
     /// Addresses for [`Command::Resolve`]; empty when there are none.
     Resolved(Vec<SocketAddr>),

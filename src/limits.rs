@@ -62,3 +62,10 @@ pub const MAX_CLIENTS: usize = 1024;
 pub const MAX_HALF_OPEN: usize = 64;
 /// States that the management interface remembers; up to 150 bytes each.
 pub const MANAGEMENT_HISTORY: usize = 100;
+/// Scripts that run at once; further ones wait. Each is a process of its own, a shell perhaps: some
+/// 1 MB on a router while it runs.
+pub const MAX_HOOKS: usize = 8;
+/// Scripts that wait to be run; up to 4 KB each, mostly their environment.
+pub const MAX_HOOK_QUEUE: usize = 2048;
+/// What a script may write for a client (`client-connect`), in bytes.
+pub const MAX_HOOK_SETTINGS: u64 = 64 * 1024;

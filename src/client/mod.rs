@@ -213,6 +213,8 @@ impl Engine for Client {
                 | Reply::Configured(_)
                 | Reply::Restart
                 | Reply::Admit { .. }
+                | Reply::HookDone { .. }
+                | Reply::HookPending { .. }
                 | Reply::Revoked(_)
                 | Reply::Kick(_)
                 | Reply::Dismiss { .. },

@@ -9,6 +9,7 @@ mod build;
 pub mod ccd;
 pub mod directive;
 pub mod dns;
+pub mod hooks;
 pub mod lex;
 pub mod option;
 mod plan;
@@ -78,6 +79,11 @@ fn load(source: &Source, files: &dyn Files, mut problems: Problems) -> Result<Lo
 pub trait Files {
     /// The whole file, or why not, as one line of text without the path.
     fn read(&self, path: &Path) -> Result<Vec<u8>, String>;
+
+    /// Whether this can be executed, or why not. Only whoever knows the file system can tell.
+    fn is_executable(&self, _: &Path) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// A whole configuration, checked.
@@ -107,6 +113,8 @@ pub struct Config {
     pub timers: Timers,
     /// `user`, `group`, `verb`, state folder.
     pub process: Process,
+    /// Scripts.
+    pub hooks: hooks::Hooks,
 }
 
 /// Which end we are.
@@ -151,6 +159,8 @@ pub struct ServerRole {
     pub initial_rate: (u32, Duration),
     /// `tls-crypt-v2 … force-cookie`: ignore clients that cannot do the stateless opening.
     pub force_cookie: bool,
+    /// What clients need beside a certificate, or instead of one.
+    pub login: hooks::Login,
 }
 
 /// Settings only a client has.
@@ -224,6 +234,8 @@ pub struct Tls {
     pub crl: Option<(PathBuf, Vec<u8>)>,
     /// Serial numbers that are refused, big-endian without leading zeros.
     pub revoked: Vec<Vec<u8>>,
+    /// (Server) whether clients must show a certificate at all.
+    pub client_certificate: hooks::ClientCertificate,
 }
 
 /// `verify-x509-name`.

@@ -224,6 +224,7 @@ impl Engine for Server {
             Reply::Restart => self.restart(now),
             // Answers to commands that only a client gives.
             Reply::Resolved(_) | Reply::Configured(_) => {}
+            Reply::HookDone { .. } | Reply::HookPending { .. } => {}
         }
     }
 

@@ -245,6 +245,7 @@ mod tests {
             verify_name: None,
             crl,
             revoked: vec![vec![9]],
+            client_certificate: crate::config::hooks::ClientCertificate::Require,
         }
     }
 

@@ -426,6 +426,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                 shell.engine.handle_reply(now, Reply::Configured(result));
             }
             Command::Deconfigure => shell.tunnel.revert(),
+            Command::RunHook(_) => {}
             Command::Exit(reason) => {
                 self.end.get_or_insert(match reason {
                     ExitReason::Requested => Ok(()),

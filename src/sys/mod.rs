@@ -18,6 +18,7 @@ pub mod clock;
 pub mod commands;
 pub mod ctl_socket;
 pub mod event_loop;
+pub mod hooks;
 pub mod logger;
 pub mod netlink;
 mod poll;

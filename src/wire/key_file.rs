@@ -20,10 +20,12 @@ pub enum KeyFile {
     V2Server,
     /// For `tls-crypt-v2` on a client.
     V2Client,
+    /// For `auth-gen-token-secret`.
+    Token,
 }
 
 impl KeyFile {
-    const ALL: [Self; 3] = [Self::Static, Self::V2Server, Self::V2Client];
+    const ALL: [Self; 4] = [Self::Static, Self::V2Server, Self::V2Client, Self::Token];
 
     /// The name between the dashes.
     pub const fn label(self) -> &'static str {
@@ -31,13 +33,14 @@ impl KeyFile {
             Self::Static => "OpenVPN Static key V1",
             Self::V2Server => "OpenVPN tls-crypt-v2 server key",
             Self::V2Client => "OpenVPN tls-crypt-v2 client key",
+            Self::Token => "OpenVPN auth-token server key",
         }
     }
 
     const fn size(self) -> &'static str {
         match self {
             Self::Static => "256",
-            Self::V2Server => "128",
+            Self::V2Server | Self::Token => "128",
             Self::V2Client => "546 to 1280",
         }
     }

@@ -1,9 +1,10 @@
-//! Key files: "OpenVPN Static key V1" and the two tls-crypt-v2 kinds [2.1, 2.5].
+//! Key files: "OpenVPN Static key V1", the two tls-crypt-v2 kinds, the auth-token one [2.1, 2.5, 7.5].
 //!
 //! ```text
 //! -----BEGIN OpenVPN Static key V1-----                  16 lines of 32 hex digits: 256 bytes
 //! -----BEGIN OpenVPN tls-crypt-v2 server key-----        base64 of 128 bytes
 //! -----BEGIN OpenVPN tls-crypt-v2 client key-----        base64 of Kc(256) ‖ WKc(290..=1024)
+//! -----BEGIN OpenVPN auth-token server key-----          base64 of 128 bytes
 //! ```
 //!
 //! What surrounds the keys is read by `wire::key_file`; which half of a key does what is
@@ -24,6 +25,10 @@ pub struct StaticKey(pub(crate) [u8; 256]);
 /// The server's tls-crypt-v2 key: Ke in 0..32, Ka in 64..96.
 #[derive(Clone, zeroize::ZeroizeOnDrop)]
 pub struct V2ServerKey(pub(crate) [u8; 128]);
+
+/// The server's key for auth-tokens: its HMAC key in 64..96.
+#[derive(Clone, zeroize::ZeroizeOnDrop)]
+pub struct TokenKey(pub(crate) [u8; 128]);
 
 /// A client's tls-crypt-v2 key Kc and the wrapped form the server reads it from.
 #[derive(Clone)]
@@ -116,13 +121,7 @@ impl V2ServerKey {
 
     /// Reads a key file or an inline block.
     pub fn parse(file: impl AsRef<[u8]>) -> Result<Self, KeyFileError> {
-        let kind = KeyFile::V2Server;
-        let bytes = decode_base64(file.as_ref(), kind)?;
-        let key = bytes
-            .as_slice()
-            .try_into()
-            .map_err(|_| KeyFileError::Length { kind, bytes: bytes.len() })?;
-        Ok(Self(key))
+        parse_128(file.as_ref(), KeyFile::V2Server).map(Self)
     }
 
     /// The key file.
@@ -134,6 +133,30 @@ impl V2ServerKey {
     pub const fn as_bytes(&self) -> &[u8; 128] {
         &self.0
     }
+}
+
+impl TokenKey {
+    /// A fresh key.
+    pub fn generate(rng: &mut dyn Random) -> Self {
+        let mut key = Self([0; 128]);
+        rng.fill(&mut key.0);
+        key
+    }
+
+    /// Reads a key file or an inline block.
+    pub fn parse(file: impl AsRef<[u8]>) -> Result<Self, KeyFileError> {
+        parse_128(file.as_ref(), KeyFile::Token).map(Self)
+    }
+
+    /// The key of the HMAC. Secret.
+    pub fn hmac_key(&self) -> &[u8] {
+        self.0.get(64..96).unwrap_or_default()
+    }
+}
+
+fn parse_128(file: &[u8], kind: KeyFile) -> Result<[u8; 128], KeyFileError> {
+    let bytes = decode_base64(file, kind)?;
+    bytes.as_slice().try_into().map_err(|_| KeyFileError::Length { kind, bytes: bytes.len() })
 }
 
 impl V2ClientKey {
@@ -161,7 +184,7 @@ impl V2ClientKey {
 macro_rules! opaque { ($($t:ident),*) => { $(impl core::fmt::Debug for $t {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result { f.write_str(concat!(stringify!($t), "(..)")) }
 })* } }
-opaque!(StaticKey, V2ServerKey, V2ClientKey);
+opaque!(StaticKey, V2ServerKey, V2ClientKey, TokenKey);
 
 #[cfg(test)]
 pub(crate) mod tests {

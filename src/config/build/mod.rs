@@ -8,6 +8,7 @@ mod addresses;
 mod ccd;
 mod client;
 mod data;
+mod hooks;
 mod process;
 mod push;
 mod routes;
@@ -42,8 +43,9 @@ pub(super) fn build(source: &Source, files: &dyn Files, problems: &mut Problems)
     let server = is_server(source, problems);
     source.check_places(server, problems);
     let mut b = Build { source, files, problems, server };
+    let timers = timers::timers(&mut b);
     let role = if server {
-        Role::Server(server::role(&mut b))
+        Role::Server(server::role(&mut b, &timers))
     } else {
         Role::Client(client::role(&mut b))
     };
@@ -53,16 +55,18 @@ pub(super) fn build(source: &Source, files: &dyn Files, problems: &mut Problems)
     };
     let device = transport::device(&mut b, v6);
     let ciphers = data::ciphers(&mut b);
+    let wrap = wrap::wrapping(&mut b);
     let config = Config {
         transport: transport::transport(&mut b),
         tls: tls::tls(&mut b),
-        wrap: wrap::wrapping(&mut b),
         mssfix: transport::mssfix(&mut b, device.mtu),
         auth: data::auth(&mut b),
         data_ciphers: ciphers.list,
         fallback_cipher: ciphers.fallback,
         occ_cipher: ciphers.occ,
-        timers: timers::timers(&mut b),
+        hooks: hooks::hooks(&mut b, &wrap),
+        wrap,
+        timers,
         process: process::process(&mut b),
         role,
         device,

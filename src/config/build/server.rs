@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Build, addresses, ccd, routes};
-use crate::config::{ServerRole, Transport};
+use super::{Build, addresses, ccd, hooks, routes};
+use crate::config::{ServerRole, Timers, Transport};
 use crate::limits::MAX_CLIENTS;
 
 /// All of `config::ServerRole`.
-pub(super) fn role(b: &mut Build<'_>) -> ServerRole {
+pub(super) fn role(b: &mut Build<'_>, timers: &Timers) -> ServerRole {
     let own = addresses::addresses(b);
     let sources = ["server", "server-ipv6", "ifconfig", "ifconfig-ipv6", "server-bridge"];
     if !sources.iter().any(|name| b.source.mentions(name)) {
@@ -43,6 +43,7 @@ pub(super) fn role(b: &mut Build<'_>) -> ServerRole {
         force_cookie: b
             .line("tls-crypt-v2")
             .is_some_and(|line| line.arg(1) == Some("force-cookie")),
+        login: hooks::login(b, timers),
     }
 }
 

@@ -17,15 +17,6 @@ pub(super) fn tls(b: &mut Build<'_>) -> Tls {
     let ca = ca.and_then(|line| certificates(b, line)).unwrap_or_default();
     let (cert, key) = own_identity(b);
     let (only_tls12, only_tls13) = versions(b);
-    if let Some(line) = b.line("verify-client-cert") {
-        match line.arg(0) {
-            None => b.error(line, "needs an argument; `require` is the only one supported yet"),
-            Some("require") => {}
-            Some(_) => {
-                b.error(line, "every client needs a certificate; remove the line or use `require`")
-            }
-        }
-    }
     Tls {
         ca,
         cert,
@@ -36,6 +27,7 @@ pub(super) fn tls(b: &mut Build<'_>) -> Tls {
         verify_name: verify_name(b),
         crl: crl(b),
         revoked: Vec::new(),
+        client_certificate: super::hooks::certificate(b),
     }
 }
 

@@ -129,6 +129,7 @@ pub(super) fn tls(ca: &Authority, holder: &Holder) -> Tls {
         verify_name: None,
         crl: None,
         revoked: Vec::new(),
+        client_certificate: config::hooks::ClientCertificate::Require,
     }
 }
 

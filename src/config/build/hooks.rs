@@ -1,0 +1,173 @@
+//! Scripts, `script-security`, `setenv`, and what a server asks of clients beside certificates.
+
+use std::time::Duration;
+
+use super::Build;
+use crate::config::hooks::{ClientCertificate, Hooks, Login, PasswordBy, Program, TokenPolicy};
+use crate::config::lex::{self, Line};
+use crate::config::{Timers, Wrapping};
+use crate::wire::static_key::TokenKey;
+
+/// `script-security` from which scripts are run, and from which passwords are in variables.
+const SCRIPTS: u32 = 2;
+const PASSWORDS: u32 = 3;
+
+/// All of `config::Hooks`.
+pub(super) fn hooks(b: &mut Build<'_>, wrap: &Wrapping) -> Hooks {
+    let security = b.value("script-security", 0..=PASSWORDS).unwrap_or(1);
+    let mut program = |name| program(b, name, security);
+    let hooks = Hooks {
+        up: program("up"),
+        down: program("down"),
+        route_up: program("route-up"),
+        route_pre_down: program("route-pre-down"),
+        tls_verify: program("tls-verify"),
+        tls_crypt_v2_verify: program("tls-crypt-v2-verify"),
+        auth_user_pass_verify: program("auth-user-pass-verify"),
+        client_connect: program("client-connect"),
+        client_disconnect: program("client-disconnect"),
+        learn_address: program("learn-address"),
+        password_by: password_by(b, security),
+        variables: variables(b),
+        folder: b.line("tmp-dir").and_then(|line| line.arg(0)).map(|name| b.source.path(name)),
+        down_first: b.has("down-pre"),
+        at_restart: b.has("up-restart"),
+    };
+    if let (Some(line), None) = (b.line("tls-crypt-v2-verify"), &wrap.v2_server) {
+        b.warn(line, "has no effect without `tls-crypt-v2`");
+    }
+    hooks
+}
+
+/// The argument is one word that holds a program and its arguments, split as a line is.
+fn program(b: &mut Build<'_>, name: &str, security: u32) -> Option<Program> {
+    let line = b.line(name)?;
+    if security < SCRIPTS {
+        b.error(line, format!("a script runs only with `script-security {SCRIPTS}`"));
+    }
+    let mut words = match lex::split(line.arg(0)?) {
+        Ok(words) => words.into_iter(),
+        Err(why) => {
+            b.error(line, why);
+            return None;
+        }
+    };
+    let Some(path) = words.next() else {
+        b.error(line, "names no program");
+        return None;
+    };
+    let path = b.source.path(&path);
+    if let Err(why) = b.files.is_executable(&path) {
+        b.error(line, format!("{}: {why}", path.display()));
+    }
+    Some(Program { path, arguments: words.collect() })
+}
+
+fn password_by(b: &mut Build<'_>, security: u32) -> PasswordBy {
+    let Some(line) = b.line("auth-user-pass-verify") else { return PasswordBy::File };
+    match line.arg(1) {
+        Some("via-file") => PasswordBy::File,
+        Some("via-env") if security >= PASSWORDS => PasswordBy::Variable,
+        Some("via-env") => {
+            b.warn(
+                line,
+                format!(
+                    "the script does not get to see passwords without `script-security {PASSWORDS}`"
+                ),
+            );
+            PasswordBy::Nothing
+        }
+        Some(_) | None => {
+            b.error(line, "the second argument is `via-env` or `via-file`");
+            PasswordBy::File
+        }
+    }
+}
+
+fn variables(b: &mut Build<'_>) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for (directive, prefix) in [("setenv", ""), ("setenv-safe", "OPENVPN_")] {
+        for line in b.source.all(directive) {
+            let (Some(name), value) = (line.arg(0), line.arg(1).unwrap_or_default()) else {
+                continue;
+            };
+            all.push((format!("{prefix}{name}"), value.to_owned()));
+        }
+    }
+    all
+}
+
+/// All of `config::Login`.
+pub(super) fn login(b: &mut Build<'_>, timers: &Timers) -> Login {
+    let script = b.source.mentions("auth-user-pass-verify");
+    for name in ["auth-user-pass-optional", "username-as-common-name", "auth-gen-token"] {
+        if let (Some(line), false) = (b.line(name), script) {
+            b.error(line, "nothing checks user names: it needs `auth-user-pass-verify`");
+        }
+    }
+    if let (Some(line), false) = (b.line("auth-gen-token-secret"), b.has("auth-gen-token")) {
+        b.warn(line, "has no effect without `auth-gen-token`");
+    }
+    Login {
+        optional: b.has("auth-user-pass-optional"),
+        name_is_username: b.has("username-as-common-name"),
+        token: b.line("auth-gen-token").and_then(|line| token(b, line, timers)),
+    }
+}
+
+/// `verify-client-cert`, which is part of `config::Tls`.
+pub(super) fn certificate(b: &mut Build<'_>) -> ClientCertificate {
+    let Some(line) = b.line("verify-client-cert") else { return ClientCertificate::Require };
+    let (kind, name) = match line.arg(0) {
+        None | Some("require") => return ClientCertificate::Require,
+        Some("optional") => (ClientCertificate::Optional, "optional"),
+        Some("none") => (ClientCertificate::None, "none"),
+        Some(_) => {
+            b.error(line, "must be `require`, `optional` or `none`");
+            return ClientCertificate::Require;
+        }
+    };
+    if !b.source.mentions("auth-user-pass-verify") {
+        b.error(
+            line,
+            format!("with `{name}` anybody could come in: it needs `auth-user-pass-verify`"),
+        );
+    } else if b.has("auth-user-pass-optional") {
+        b.error(line, format!("with `{name}` and `auth-user-pass-optional` anybody could come in"));
+    }
+    kind
+}
+
+fn token(b: &mut Build<'_>, line: &Line, timers: &Timers) -> Option<TokenPolicy> {
+    let seconds = |n: Option<u32>| Duration::from_secs(n.unwrap_or(0).into());
+    let lifetime = seconds(b.number(line, 0, 0..=u32::MAX));
+    let renewal = match line.arg(1) {
+        Some("external-auth") => Duration::ZERO,
+        Some(_) => seconds(b.number(line, 1, 0..=u32::MAX)),
+        None => Duration::ZERO,
+    };
+    if line.args.iter().any(|word| word == "external-auth") {
+        b.error(line, "`external-auth` is not supported; tokens are checked here, and the script only sees logins with a password");
+    } else if line.args.len() > 2 {
+        b.error(line, "takes a lifetime and a renewal time in seconds");
+    }
+    let renewal = match (renewal, timers.reneg.0) {
+        (Duration::ZERO, Duration::ZERO) => Duration::from_secs(3600),
+        (Duration::ZERO, reneg) => reneg,
+        (renewal, _) => renewal,
+    };
+    let secret = match b.line("auth-gen-token-secret") {
+        None => None,
+        Some(line) => {
+            let file = b.content(line)?;
+            match TokenKey::parse(&*file) {
+                Ok(key) => Some(key),
+                Err(why) => {
+                    b.error(line, why);
+                    None
+                }
+            }
+        }
+    };
+    Some(TokenPolicy { lifetime, renewal, secret })
+}
