@@ -10,7 +10,7 @@
 mod hook;
 
 use core::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -229,7 +229,7 @@ pub struct ClientInfo {
     /// Tunnel addresses.
     pub v4: Option<Ipv4Addr>,
     /// Tunnel addresses.
-    pub v6: Option<std::net::Ipv6Addr>,
+    pub v6: Option<Ipv6Addr>,
     /// Networks behind it.
     pub networks: Vec<IpNet>,
     /// Since when it is connected, Unix seconds.
@@ -257,6 +257,10 @@ pub struct TunnelSettings {
     pub v4_peer: Option<Ipv4Addr>,
     /// Our IPv6 address with the on-link prefix length.
     pub v6: Option<Ipv6Net>,
+    /// The other end's IPv6 address, as scripts are told; nothing else needs it on a TUN device.
+    pub v6_peer: Option<Ipv6Addr>,
+    /// The same for IPv4 where `v4_peer` is not set.
+    pub gateway: Option<Ipv4Addr>,
     /// Interface MTU in bytes.
     pub mtu: u16,
     /// What to route where.

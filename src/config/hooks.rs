@@ -48,6 +48,13 @@ pub struct Hooks {
     pub at_restart: bool,
 }
 
+impl Hooks {
+    /// Sets the variable `config`, unless the configuration does.
+    pub(super) fn tell_file(&mut self, file: &str) {
+        self.variables.insert(0, ("config".to_owned(), file.to_owned()));
+    }
+}
+
 /// How a script is told a password.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PasswordBy {

@@ -55,14 +55,22 @@ pub fn load_file(path: impl AsRef<Path>, files: &dyn Files) -> Result<Loaded, Co
     let path = path.as_ref();
     let mut problems = Problems::new(&path.to_string_lossy());
     let source = Source::from_file(path, files, &mut problems);
-    load(&source, files, problems)
+    let mut loaded = load(&source, files, problems)?;
+    loaded.config.hooks.tell_file(&path.to_string_lossy());
+    Ok(loaded)
 }
 
 /// Loads what OpenVPN would make of these arguments: a file, or `--option argument…`.
 pub fn load_args(args: &[String], files: &dyn Files) -> Result<Loaded, ConfigError> {
     let mut problems = Problems::new(Origin::COMMAND_LINE);
     let source = Source::from_args(args, files, &mut problems);
-    load(&source, files, problems)
+    let mut loaded = load(&source, files, problems)?;
+    let file = match args {
+        [file] => Some(file),
+        _ => args.iter().skip_while(|arg| *arg != "--config").nth(1),
+    };
+    file.into_iter().for_each(|file| loaded.config.hooks.tell_file(file));
+    Ok(loaded)
 }
 
 fn load(source: &Source, files: &dyn Files, mut problems: Problems) -> Result<Loaded, ConfigError> {

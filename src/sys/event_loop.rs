@@ -1,8 +1,9 @@
-//! The loop that drives an engine: poll(2) over TUN, UDP, signals, control socket and look-ups.
+//! The loop that drives an engine: poll(2) over TUN, UDP, signals, control socket, look-ups and
+//! scripts.
 //!
 //! Each turn reads the clock once and goes through the same steps in the same order, each bounded:
 //!
-//! 1. signals, control socket, look-ups: rare and cheap, and a busy tunnel must not delay the end;
+//! 1. signals, control socket, look-ups, scripts: rare and cheap, and a busy tunnel must not delay the end;
 //! 2. timers: retransmissions and pings are late already when they are due;
 //! 3. the datagram that found the socket full last time: it is the oldest;
 //! 4. datagrams: the network loses what it cannot hand over, so it is emptied first;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::ctl_socket::{ControlSocket, MAX_CONNECTIONS, Request};
+use super::hooks::Hooks;
 use super::poll::PollSet;
 use super::resolve::Resolver;
 use super::signal::{Signal, Signals};
@@ -27,7 +29,7 @@ use super::udp::UdpSocket;
 use crate::buf::{PacketBuf, PacketMut};
 use crate::config::ClientSettings;
 use crate::engine::{AdmitRequest, Command, Endpoint, Engine, ExitReason, Reply, Verdict};
-use crate::limits::PACKET_BUF;
+use crate::limits::{MAX_HOOKS, PACKET_BUF};
 use crate::time::{Instant, Now};
 
 /// Packets taken from one side before the other gets its turn.
@@ -38,8 +40,8 @@ const TRANSMIT_BATCH: usize = 256;
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Shortest wait while a timer that was just served still claims to be due.
 const BREATH: Duration = Duration::from_millis(1);
-/// UDP, TUN, signals, look-ups, the control socket and its connections.
-const DESCRIPTORS: usize = 5 + MAX_CONNECTIONS;
+/// UDP, TUN, signals, look-ups, the control socket and its connections, scripts.
+const DESCRIPTORS: usize = 5 + MAX_CONNECTIONS + MAX_HOOKS;
 
 /// What has to be decided or done beside the traffic, different for each role.
 pub trait Upkeep<E> {
@@ -74,6 +76,8 @@ pub struct EventLoop<E, U> {
     pub control: Option<ControlSocket>,
     /// Name look-ups.
     pub resolver: Resolver,
+    /// Scripts.
+    pub hooks: Hooks,
 }
 
 impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
@@ -89,6 +93,7 @@ impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
             counters: ShellCounters::default(),
             upkeep_due: Instant::ZERO,
             leave_at: None,
+            child_ended: false,
             unfinished: false,
             end: None,
         };
@@ -97,6 +102,8 @@ impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
         turns.drain(turns.clock.now());
         loop {
             if let Some(end) = turns.end.take() {
+                let EventLoop { hooks, tunnel, .. } = &mut turns.shell;
+                hooks.take_down(|| tunnel.revert());
                 return end;
             }
             turns.wait(&mut descriptors);
@@ -120,6 +127,8 @@ struct Turns<E, U> {
     upkeep_due: Instant,
     /// When to end without the engine's consent.
     leave_at: Option<Instant>,
+    /// A script may have ended.
+    child_ended: bool,
     /// A bounded step stopped before its end: do not sleep.
     unfinished: bool,
     /// Set once the loop is to be left.
@@ -140,8 +149,12 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         for (fd, write) in shell.control.iter().flat_map(ControlSocket::interests) {
             descriptors.add(fd, !write, write);
         }
+        for fd in shell.hooks.outputs() {
+            descriptors.add(fd, true, false);
+        }
         let now = self.clock.now().mono;
         let due = [
+            shell.hooks.deadline(now),
             shell.engine.poll_timeout(),
             shell.control.as_ref().and_then(ControlSocket::deadline),
             self.leave_at,
@@ -170,6 +183,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             self.shell.engine.handle_reply(now, Reply::Resolved(addresses));
             self.drain(now);
         }
+        self.handle_hooks(now, ready);
         self.handle_timers(now);
         self.send_blocked();
         if ready.is_ready(self.shell.udp.as_raw_fd()) {
@@ -197,6 +211,8 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                     log::info!("dropping all connections and starting afresh");
                     self.shell.engine.handle_reply(now, Reply::Restart);
                 }
+                // Looked after in its turn.
+                Signal::Child => self.child_ended = true,
                 Signal::Status => {
                     let engine = &self.shell.engine;
                     let text = status::render(&engine.clients(), engine.drops(), self.counters);
@@ -423,10 +439,19 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             Command::Resolve { host, port, family } => shell.resolver.start(host, port, family),
             Command::Configure(settings) => {
                 let result = shell.tunnel.apply(&settings);
-                shell.engine.handle_reply(now, Reply::Configured(result));
+                // With an `up` script, the answer comes when that has ended.
+                if result.is_err() || !shell.hooks.request_up(&settings) {
+                    shell.engine.handle_reply(now, Reply::Configured(result));
+                }
+                self.serve_hooks(now);
             }
-            Command::Deconfigure => shell.tunnel.revert(),
-            Command::RunHook(_) => {}
+            Command::Deconfigure => shell.hooks.take_down(|| shell.tunnel.revert()),
+            Command::RunHook(request) => {
+                if let Some(reply) = shell.hooks.request(*request) {
+                    shell.engine.handle_reply(now, reply);
+                }
+                self.serve_hooks(now);
+            }
             Command::Exit(reason) => {
                 self.end.get_or_insert(match reason {
                     ExitReason::Requested => Ok(()),
@@ -437,5 +462,6 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
     }
 }
 
+mod scripts;
 #[cfg(test)]
 mod tests;

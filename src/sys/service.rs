@@ -16,6 +16,7 @@ use super::client_files::ClientFolder;
 use super::clock::{Clock, OsRandom, unix_time};
 use super::ctl_socket::ControlSocket;
 use super::event_loop::{EventLoop, Upkeep};
+use super::hooks::{Hooks, surroundings};
 use super::logger::{self, Target};
 use super::netlink::Netlink;
 use super::privilege::{self, Identity};
@@ -164,6 +165,8 @@ fn serve<E: Engine, U: Upkeep<E>>(
     let udp = UdpSocket::bind(&config.transport)?;
     let tun = TunDevice::open(config.device.name.as_deref())?;
     let mut tunnel = TunnelConfig::new(tun.name(), tun.index())?;
+    let mut hooks = Hooks::new(config.hooks.clone(), config.timers.handshake);
+    hooks.set_device(tun.name());
     if let Some(settings) = &settings {
         tunnel.apply(settings)?;
     }
@@ -173,9 +176,14 @@ fn serve<E: Engine, U: Upkeep<E>>(
     }
     // After that, as the process id is another one in the background.
     let _pid_file = process.pid_file.as_deref().map(PidFile::write).transpose()?;
+    surroundings::of_process(hooks.surroundings(), config, tun.name(), unix_time());
+    if let Some(settings) = &settings {
+        // With all privileges still, as in OpenVPN.
+        hooks.bring_up(settings)?;
+    }
     identity.assume()?;
     announce(&udp, &tun, settings.as_ref());
-    EventLoop { engine, upkeep, udp, tun, tunnel, signals, control, resolver }.run()
+    EventLoop { engine, upkeep, udp, tun, tunnel, signals, control, resolver, hooks }.run()
 }
 
 fn announce(udp: &UdpSocket, tun: &TunDevice, settings: Option<&TunnelSettings>) {

@@ -19,14 +19,17 @@ pub enum Signal {
     Restart,
     /// SIGUSR2: write the status to the log.
     Status,
+    /// SIGCHLD: a script may have ended.
+    Child,
 }
 
-const WATCHED: [(libc::c_int, Signal); 5] = [
+const WATCHED: [(libc::c_int, Signal); 6] = [
     (libc::SIGTERM, Signal::Shutdown),
     (libc::SIGINT, Signal::Shutdown),
     (libc::SIGHUP, Signal::Restart),
     (libc::SIGUSR1, Signal::Restart),
     (libc::SIGUSR2, Signal::Status),
+    (libc::SIGCHLD, Signal::Child),
 ];
 
 /// The open signalfd.
@@ -40,6 +43,8 @@ impl Signals {
         // are to a local that outlives the calls; null is allowed for the old mask.
         let raw = unsafe {
             let mut set: libc::sigset_t = mem::zeroed();
+            // Whoever started us may have told the kernel to forget about ended children.
+            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
             libc::sigemptyset(&mut set);
             for (number, _) in WATCHED {
                 libc::sigaddset(&mut set, number);

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use sixgate::buf::PacketBuf;
 use sixgate::config::ClientSettings;
 use sixgate::engine::{
-    AdmitRequest, Command, Endpoint, Engine, ExitReason, Reply, TunnelSettings, Verdict,
+    AdmitRequest, Command, Endpoint, Engine, ExitReason, HookOutcome, HookRequest, Reply,
+    TunnelSettings, Verdict,
 };
 use sixgate::time::{Instant, Now, UnixTime};
 
@@ -52,6 +53,8 @@ pub struct Node {
     pub client_files: HashMap<String, ClientSettings>,
     /// Whether `Admit` is answered at all.
     pub decides: bool,
+    /// Answers `RunHook`; `None` is no answer yet.
+    pub hook: fn(&HookRequest) -> Option<HookOutcome>,
     /// Answers `Resolve`.
     pub names: HashMap<String, Vec<SocketAddr>>,
     pub ended: Option<ExitReason>,
@@ -99,6 +102,7 @@ impl Net {
             admit: |_| Ok(()),
             client_files: HashMap::new(),
             decides: true,
+            hook: |_| Some(HookOutcome::Success { settings: String::new() }),
             names: HashMap::new(),
             ended: None,
             off: false,
@@ -294,6 +298,10 @@ impl Net {
                     node.ended = Some(reason.clone());
                     None
                 }
+                Command::RunHook(request) => request.ticket.and_then(|ticket| {
+                    let outcome = (node.hook)(request)?;
+                    Some(Reply::HookDone { ticket, outcome })
+                }),
                 Command::ClientUp(_) | Command::ClientDown(_) => None,
             };
             node.commands.push(command);

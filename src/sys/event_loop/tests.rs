@@ -132,6 +132,7 @@ fn start() -> (JoinHandle<Result<(), String>>, StdSocket, SocketAddr) {
             signals: Signals::open().unwrap(),
             control: None,
             resolver: Resolver::new().unwrap(),
+            hooks: Hooks::new(crate::config::hooks::Hooks::default(), Duration::from_secs(60)),
         };
         shell.run()
     });

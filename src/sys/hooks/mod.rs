@@ -11,6 +11,7 @@
 //! engine's business.
 
 mod child;
+pub mod device;
 mod exchange;
 pub mod surroundings;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub struct Hooks {
     limit: Duration,
     waiting: VecDeque<HookRequest>,
     jobs: Vec<Job>,
+    device: device::Device,
 }
 
 /// A request that has been begun.
@@ -79,18 +81,13 @@ impl Hooks {
         for (name, value) in &config.variables {
             surroundings.set(name, value);
         }
-        let (waiting, jobs) = (VecDeque::new(), Vec::new());
-        Self { config, folder, surroundings, limit, waiting, jobs }
+        let (waiting, jobs, device) = (VecDeque::new(), Vec::new(), device::Device::default());
+        Self { config, folder, surroundings, limit, waiting, jobs, device }
     }
 
     /// What every script gets to see; see [`surroundings`].
     pub fn surroundings(&mut self) -> &mut Environment {
         &mut self.surroundings
-    }
-
-    /// The configuration.
-    pub fn config(&self) -> &config::Hooks {
-        &self.config
     }
 
     fn program(&self, kind: HookKind) -> Option<&Program> {
