@@ -44,6 +44,23 @@ pub struct ClientSettings {
     pub ping: Option<Duration>,
     /// `ping-restart`, if given; zero is never.
     pub ping_restart: Option<Duration>,
+    /// `setenv-safe`: variables for scripts about it.
+    pub variables: Vec<(String, String)>,
+}
+
+impl ClientSettings {
+    /// Adds what has been said later.
+    pub fn merge(&mut self, later: Self) {
+        let Self { disabled, v4, v6, behind, push, ping, ping_restart, variables } = later;
+        self.disabled |= disabled;
+        self.v4 = v4.or(self.v4);
+        self.v6 = v6.or(self.v6);
+        self.behind.extend(behind);
+        self.push.extend(push);
+        self.ping = ping.or(self.ping);
+        self.ping_restart = ping_restart.or(self.ping_restart);
+        self.variables.extend(variables);
+    }
 }
 
 /// `ifconfig-push`.
@@ -243,7 +260,6 @@ mod tests {
                 "ccd/a:1: `ifconfig-ipv6-push`: fd00:9::9 is outside of fd00:1::/64",
             ),
             ("push-reset", "ccd/a:1: `push-reset`: also takes `topology subnet`"),
-            ("setenv-safe A b", "ccd/a:1: `setenv-safe` has no effect"),
         ] {
             let (_, warnings) = load_for(NETWORKS, &format!("{line}\n")).unwrap();
             assert_eq!(warnings.len(), 1, "{line}: {warnings:?}");

@@ -75,7 +75,7 @@ pub struct Login {
     /// `username-as-common-name`: a client goes by its user name.
     pub name_is_username: bool,
     /// `auth-gen-token`.
-    pub token: Option<TokenPolicy>,
+    pub token: Option<Box<TokenPolicy>>,
 }
 
 /// `verify-client-cert`.

@@ -295,6 +295,7 @@ mod tests {
             exit_notify: 0,
             initial_rate: (1, core::time::Duration::from_secs(1)),
             force_cookie: false,
+            login: crate::config::hooks::Login::default(),
         }
     }
 

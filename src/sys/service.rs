@@ -5,6 +5,7 @@
 //! been read by then, and what is read again later (a revocation list) must be readable by `user`.
 
 use std::fs::OpenOptions;
+use std::net::Ipv6Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -246,6 +247,9 @@ fn server_settings(role: &ServerRole, mtu: u16) -> TunnelSettings {
         v4,
         v4_peer: role.v4_peer,
         v6: role.v6,
+        // The name that stock servers have for the other end [9.1].
+        v6_peer: role.v6.map(|own| Ipv6Addr::from_bits(own.network().to_bits() | 2)),
+        gateway: role.v4.and_then(|own| own.hosts().nth(1)),
         mtu,
         routes: role.routes.clone(),
         ..TunnelSettings::default()

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{Build, push, timers};
+use super::{Build, hooks, push, timers};
 use crate::config::ccd::{ClientFiles, ClientSettings, FixedV4, FixedV6, PushChange};
 use crate::config::lex::Line;
 use crate::config::{ServerRole, Topology, Via};
@@ -37,6 +37,7 @@ pub(super) fn settings(b: &mut Build<'_>, role: &ServerRole) -> ClientSettings {
         push: pushes(b, role),
         ping,
         ping_restart,
+        variables: hooks::variables(b),
     }
 }
 

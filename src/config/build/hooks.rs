@@ -84,7 +84,8 @@ fn password_by(b: &mut Build<'_>, security: u32) -> PasswordBy {
     }
 }
 
-fn variables(b: &mut Build<'_>) -> Vec<(String, String)> {
+/// `setenv` and `setenv-safe`, of which the latter may stand in a per-client file, too.
+pub(super) fn variables(b: &mut Build<'_>) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for (directive, prefix) in [("setenv", ""), ("setenv-safe", "OPENVPN_")] {
         for line in b.source.all(directive) {
@@ -138,7 +139,7 @@ pub(super) fn certificate(b: &mut Build<'_>) -> ClientCertificate {
     kind
 }
 
-fn token(b: &mut Build<'_>, line: &Line, timers: &Timers) -> Option<TokenPolicy> {
+fn token(b: &mut Build<'_>, line: &Line, timers: &Timers) -> Option<Box<TokenPolicy>> {
     let seconds = |n: Option<u32>| Duration::from_secs(n.unwrap_or(0).into());
     let lifetime = seconds(b.number(line, 0, 0..=u32::MAX));
     let renewal = match line.arg(1) {
@@ -169,5 +170,5 @@ fn token(b: &mut Build<'_>, line: &Line, timers: &Timers) -> Option<TokenPolicy>
             }
         }
     };
-    Some(TokenPolicy { lifetime, renewal, secret })
+    Some(Box::new(TokenPolicy { lifetime, renewal, secret }))
 }
