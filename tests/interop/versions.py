@@ -29,20 +29,20 @@ def with_suite(suite: str, function):
 
 
 def register(suite: str, asked: bool) -> None:
-    cases = [(f"{wrap}.tls{version}".lower(), wrapped(wrap, version, transport), 1, False)
+    cases = [(f"{wrap}.tls{version}".lower(), wrapped(wrap, version, transport), 1)
              for wrap in Wrap.NAMES for version, transport in (("1.2", 4), ("1.3", 6))]
     cases += [
-        ("client-says-goodbye", client_says_goodbye, 2, False),
-        ("server-says-goodbye", server_says_goodbye(1), 1, False),
-        ("server-killed-and-started-again", server_killed_and_started_again, 1, False),
-        ("client-moves-and-then-renegotiates", client_moves_and_then_renegotiates, 1, False),
-        ("two-clients-and-each-other", two_clients_and_each_other, 2, False),
-        ("iperf-over-ipv6-transport", iperf_over_ipv6_transport, 1, False),
-        ("renegotiation-started-by-both.tls-crypt-v2", under_ping("tls-crypt-v2", "1.3", *SIDES["both"]), 1, True),
-        ("renegotiation-started-by-server.none", under_ping("none", "1.2", *SIDES["server"]), 1, True),
+        ("client-says-goodbye", client_says_goodbye, 2),
+        ("server-says-goodbye", server_says_goodbye(1), 1),
+        ("server-killed-and-started-again", server_killed_and_started_again, 1),
+        ("client-moves-and-then-renegotiates", client_moves_and_then_renegotiates, 1),
+        ("two-clients-and-each-other", two_clients_and_each_other, 2),
+        ("iperf-over-ipv6-transport", iperf_over_ipv6_transport, 1),
+        ("renegotiation-started-by-both.tls-crypt-v2", under_ping("tls-crypt-v2", "1.3", *SIDES["both"]), 1),
+        ("renegotiation-started-by-server.none", under_ping("none", "1.2", *SIDES["server"]), 1),
     ]
-    for name, function, clients, alone in cases:
-        add("versions", f"{suite}.{name}", with_suite(suite, function), clients=clients, alone=alone, asked=asked)
+    for name, function, clients in cases:
+        add("versions", f"{suite}.{name}", with_suite(suite, function), clients=clients, asked=asked)
 
 
 register("bullseye", asked=False)
