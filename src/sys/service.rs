@@ -2,7 +2,8 @@
 //!
 //! What can fail because of the configuration comes first and changes nothing; then sockets and
 //! the device; then privileges are given up for good. The files that the configuration names have
-//! been read by then, and what is read again later (a revocation list) must be readable by `user`.
+//! been read by then, and what is read again later (a revocation list, per-client files) must be
+//! readable by `user`.
 
 use std::fs::OpenOptions;
 use std::net::Ipv6Addr;
