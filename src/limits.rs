@@ -41,8 +41,10 @@ pub const MAX_TUN_MTU: u16 = 1600;
 pub const MAX_PUSHED_OPTIONS: usize = 2048;
 /// Routes taken from a push; 24 bytes each.
 pub const MAX_PUSHED_ROUTES: usize = 1024;
-/// Room behind a packet: epoch tag (16) and CBC padding (16), rounded up.
-pub const TAILROOM: usize = 64;
+/// Room behind a packet: epoch tag (16), CBC padding (16), a framing's byte; and, as a datagram is
+/// read behind the headroom, all that a data packet has more than the IP packet in it (105 with
+/// CBC and SHA512).
+pub const TAILROOM: usize = 128;
 /// One packet's memory. The loop holds a handful of them for its whole life.
 pub const PACKET_BUF: usize = HEADROOM + MAX_MTU + TAILROOM;
 /// Largest control packet kept for retransmission; 6 of them per half-open or live session.

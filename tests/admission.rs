@@ -11,7 +11,7 @@ use common::net::Net;
 use common::packets::echo;
 use common::pki::{CLIENT, Identity, Site, Usage, load};
 use sixgate::buf::PacketBuf;
-use sixgate::config::{self, CipherName, Config};
+use sixgate::config::{self, CipherName, Config, Digest, Framing};
 use sixgate::engine::{Command, DropReason, Reply};
 use sixgate::limits::{CONTROL_MTU, SEND_WINDOW};
 use sixgate::server::Server;
@@ -100,6 +100,8 @@ impl Raw {
             SessionEvent::Authenticate(_) => {
                 let params = DataParams {
                     cipher: CipherName::Aes256Gcm,
+                    digest: Digest::Sha1,
+                    framing: Framing::None,
                     derivation: Derivation::Prf,
                     format: Format::Classic,
                     peer: Some(0),

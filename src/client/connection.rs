@@ -12,7 +12,7 @@ use std::sync::Arc;
 use log::{debug, info, warn};
 
 use super::offer;
-use super::pushed::{Collector, Pushed};
+use super::pushed::{self, Collector, Pushed};
 use crate::buf::PacketMut;
 use crate::config::{self, CipherName, Config};
 use crate::engine::{Command, DropReason, ExitReason, TunnelSettings, Verdict};
@@ -28,7 +28,7 @@ use crate::wire::control::Opcode;
 use crate::wire::ip::{IpPacket, Version};
 use crate::wire::key_method::occ_option;
 use crate::wire::message::{Advance, AuthFailure, Message, Options};
-use crate::wire::mss::{self, DataOverhead, MssLimits};
+use crate::wire::mss::{self, MssLimits};
 
 /// First PUSH_REQUEST after the control channel is up; servers since 2.5 push without being asked.
 const FIRST_REQUEST: Duration = Duration::from_millis(500);
@@ -295,10 +295,13 @@ impl Connection {
         }
         let cipher = self.choose_cipher(&pushed, config)?;
         let flags = pushed.flags;
+        let framing = pushed.framing.unwrap_or(config.framing);
         let params = DataParams {
             cipher,
+            digest: config.auth,
+            framing,
             derivation: if flags.exporter { Derivation::Exporter } else { Derivation::Prf },
-            format: if flags.epoch { Format::Epoch } else { Format::Classic },
+            format: if flags.epoch && cipher.is_aead() { Format::Epoch } else { Format::Classic },
             peer: pushed.peer,
             dynamic_tls_crypt: flags.dynamic_tls_crypt,
         };
@@ -308,8 +311,7 @@ impl Connection {
         self.session.set_keepalive(now, ping, ping_restart);
         self.cc_exit = flags.cc_exit;
         let outer = if self.server.is_ipv6() { Version::V6 } else { Version::V4 };
-        let overhead = DataOverhead::aead(params.peer.is_some(), params.format == Format::Epoch);
-        self.mss = config.mssfix.map(|mssfix| MssLimits::new(mssfix, overhead, outer));
+        self.mss = config.mssfix.map(|mssfix| MssLimits::new(mssfix, params.overhead(), outer));
         let settings = TunnelSettings { server: Some(self.server.ip()), ..pushed.tunnel };
         info!("connected to {}: {}", self.server, describe(&settings, cipher));
         commands.push_back(Command::Configure(Box::new(settings)));
@@ -317,14 +319,21 @@ impl Connection {
         Ok(())
     }
 
-    /// The pushed cipher, else the one in the server's options string [8.2].
+    /// The pushed cipher, else the one in the server's options string, else, for a server that
+    /// names none at all, the fallback [8.2].
     fn choose_cipher(&self, pushed: &Pushed, config: &Config) -> Result<CipherName, String> {
-        let occ = || occ_option(&self.server_options, "cipher").and_then(CipherName::from_name);
-        let cipher = pushed.cipher.or_else(occ).ok_or(
-            "the server names no data cipher that is supported here: set data-ciphers on the server \
-             to include AES-256-GCM",
-        )?;
-        if config.data_ciphers.contains(&cipher) {
+        let occ = occ_option(&self.server_options, "cipher");
+        let fallback = || config.fallback_cipher.filter(|_| occ.is_none());
+        let cipher = pushed.cipher.or_else(|| occ.and_then(CipherName::from_name));
+        let cipher = cipher.or_else(fallback).ok_or_else(|| match occ {
+            Some(name) => pushed::unsupported_cipher(name).0,
+            None => {
+                "the server names no data cipher: give the one it uses as data-ciphers-fallback, \
+                     or set data-ciphers on the server to include AES-256-GCM"
+                    .to_owned()
+            }
+        })?;
+        if config.data_ciphers.contains(&cipher) || config.fallback_cipher == Some(cipher) {
             Ok(cipher)
         } else {
             Err(format!("the server wants {}, which data-ciphers does not allow", cipher.as_str()))

@@ -49,7 +49,8 @@ fn peer_info(config: &Config) -> String {
         ""
     };
     format!(
-        "IV_VER=sixgate_{}\nIV_PLAT=linux\nIV_TCPNL=1\nIV_MTU={}\n{ncp}IV_CIPHERS={}\nIV_PROTO={}\n",
+        "IV_VER=sixgate_{}\nIV_PLAT=linux\nIV_TCPNL=1\nIV_MTU={}\n{ncp}IV_CIPHERS={}\n\
+         IV_LZO_STUB=1\nIV_COMP_STUB=1\nIV_COMP_STUBv2=1\nIV_PROTO={}\n",
         env!("CARGO_PKG_VERSION"),
         MAX_TUN_MTU,
         ciphers.join(":"),

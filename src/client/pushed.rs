@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::config::{CipherName, lex};
+use crate::config::{CipherName, Framing, lex};
 use crate::engine::{TunnelRoute, TunnelSettings, Via};
 use crate::limits::{MAX_PUSHED_OPTIONS, MAX_PUSHED_ROUTES, MAX_TUN_MTU, MIN_TUN_MTU, NO_PEER_ID};
 use crate::wire::message::{Continuation, Options};
@@ -62,6 +62,8 @@ pub(super) struct Pushed {
     pub(super) tunnel: TunnelSettings,
     /// `cipher`, when pushed.
     pub(super) cipher: Option<CipherName>,
+    /// `compress` or `comp-lzo`, when pushed.
+    pub(super) framing: Option<Framing>,
     /// `peer-id`, when pushed and not "none".
     pub(super) peer: Option<u32>,
     /// `protocol-flags` and `key-derivation`.
@@ -97,6 +99,7 @@ struct Raw {
     metric: Option<u32>,
     mtu: Option<u16>,
     cipher: Option<CipherName>,
+    framing: Option<Framing>,
     peer: Option<u32>,
     flags: Flags,
     ping: Option<Duration>,
@@ -153,6 +156,9 @@ impl Raw {
             ["cipher", name] => {
                 let cipher = CipherName::from_name(name);
                 self.cipher = Some(cipher.ok_or_else(|| unsupported_cipher(name))?);
+            }
+            ["comp-lzo" | "compress", ..] => {
+                self.framing = Some(Framing::from_words(words).ok_or_else(|| bad(option))?);
             }
             ["peer-id", id] => {
                 let id: i64 = id.parse().map_err(|_| bad(option))?;
@@ -257,6 +263,7 @@ impl Raw {
         Ok(Pushed {
             tunnel,
             cipher: self.cipher,
+            framing: self.framing,
             peer: self.peer,
             flags: self.flags,
             ping: self.ping,
@@ -302,7 +309,7 @@ fn seconds(text: &str) -> Option<Duration> {
     text.parse().ok().filter(|secs| *secs > 0).map(Duration::from_secs)
 }
 
-fn unsupported_cipher(name: &str) -> PushError {
+pub(super) fn unsupported_cipher(name: &str) -> PushError {
     PushError(format!(
         "the server wants data cipher '{}', which is not supported here: set data-ciphers on the server to \
          include AES-256-GCM or CHACHA20-POLY1305",

@@ -113,8 +113,11 @@ pub struct Config {
     pub fallback_cipher: Option<CipherName>,
     /// `cipher`, as far as it is one of `data_ciphers`: what our options string names [5.2].
     pub occ_cipher: Option<CipherName>,
-    /// Digest of `auth` (tls-auth; later CBC).
+    /// Digest of `auth`, for tls-auth and the CBC ciphers.
     pub auth: Digest,
+    /// (Client) `compress`, `comp-lzo`: the framing of packets unless the server pushes another. A
+    /// server finds out what each client needs.
+    pub framing: Framing,
     /// `mssfix`: `None` is off.
     pub mssfix: Option<Mssfix>,
     /// Seconds and such.
@@ -270,7 +273,7 @@ pub struct Wrapping {
     pub v2_client: Option<crate::wire::static_key::V2ClientKey>,
 }
 
-/// An AEAD cipher of the data channel.
+/// A cipher of the data channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CipherName {
     /// `CHACHA20-POLY1305`.
@@ -279,9 +282,40 @@ pub enum CipherName {
     Aes256Gcm,
     /// `AES-128-GCM`.
     Aes128Gcm,
+    /// `AES-…-CBC` with the HMAC of `auth`, for peers without AEAD ciphers.
+    #[cfg(feature = "cbc")]
+    Cbc(AesSize),
 }
 
-/// A digest for tls-auth.
+/// Key sizes of AES.
+#[cfg(feature = "cbc")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AesSize {
+    /// 16 bytes.
+    Aes128,
+    /// 24 bytes.
+    Aes192,
+    /// 32 bytes.
+    Aes256,
+}
+
+/// What surrounds a packet inside the encryption where compression was configured once; nothing is
+/// ever compressed [6.5].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Framing {
+    /// Nothing.
+    #[default]
+    None,
+    /// A byte in front (`comp-lzo`, `compress lzo`).
+    Lzo,
+    /// A marker takes the place of the first byte, which goes to the end (`compress`,
+    /// `compress stub`, `compress lz4`).
+    Swap,
+    /// Nothing, as far as IP goes (`compress stub-v2`, `compress lz4-v2`).
+    StubV2,
+}
+
+/// A digest for tls-auth and the CBC ciphers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Digest {
     /// The default.

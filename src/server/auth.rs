@@ -23,6 +23,8 @@ use crate::wire::message::{AuthFailure, Ending, Message};
 
 /// Why a client is refused.
 enum Refusal {
+    /// It has no data cipher that we have; what to do about it, for our log.
+    NoCipher(String),
     /// For good, as far as we can tell.
     Denied(String),
     /// There may be room later.
@@ -125,7 +127,7 @@ impl Server {
             return Err(Refusal::Denied("this client is disabled".to_owned()));
         }
         let Some(terms) = Terms::negotiate(&offer, &self.config) else {
-            return Err(Refusal::Denied(NO_SHARED_CIPHER.to_owned()));
+            return Err(Refusal::NoCipher(offer.advice(&self.config)));
         };
         self.supersede(id, who.name());
         let connected = self.peers.iter().filter(|(_, entry)| entry.peer.client().is_some());
@@ -202,6 +204,8 @@ impl Server {
         let Some(entry) = self.peers.get_mut(id) else { return Ok(()) };
         let params = DataParams {
             cipher: terms.cipher,
+            digest: self.config.auth,
+            framing: terms.framing,
             derivation: if terms.exporter { Derivation::Exporter } else { Derivation::Prf },
             format: if terms.epoch { Format::Epoch } else { Format::Classic },
             peer: terms.data_v2.then_some(id.0),
@@ -232,6 +236,9 @@ impl Server {
     fn deny(&mut self, now: Now, id: PeerId, name: &str, refusal: Refusal) {
         let Some(entry) = self.peers.get(id) else { return };
         let (reason, message) = match refusal {
+            Refusal::NoCipher(advice) => {
+                (format!("{NO_SHARED_CIPHER}: {advice}"), denied(NO_SHARED_CIPHER.to_owned()))
+            }
             Refusal::Denied(reason) => (reason.clone(), denied(reason)),
             Refusal::NotNow(reason) => {
                 let text = reason.to_owned();

@@ -10,7 +10,7 @@ use crate::server::peer::{Client, Stage};
 use crate::time::Now;
 use crate::wire::icmp::{self, Reason};
 use crate::wire::ip::{IpPacket, Version, is_link_local};
-use crate::wire::mss::{self, DataOverhead, MssLimits};
+use crate::wire::mss::{self, MssLimits};
 
 /// Where a packet came from.
 #[derive(Debug, Clone, Copy)]
@@ -127,8 +127,8 @@ impl Server {
         let Some(entry) = self.peers.get_mut(id) else { return };
         let outer = if entry.endpoint().peer.is_ipv6() { Version::V6 } else { Version::V4 };
         if let Stage::Connected(client) = &mut entry.peer.stage {
-            let overhead = DataOverhead::aead(client.terms.data_v2, client.terms.epoch);
-            client.mss = mssfix.map(|mssfix| MssLimits::new(mssfix, overhead, outer));
+            let limits = |(mssfix, overhead)| MssLimits::new(mssfix, overhead, outer);
+            client.mss = mssfix.zip(entry.peer.session.overhead()).map(limits);
         }
     }
 }

@@ -5,7 +5,8 @@
 //! never taken to imply another, and unknown ones are ignored. Putting the outcome into words for
 //! the client is `push`'s business.
 
-use crate::config::{CipherName, Config};
+use crate::config::{CipherName, Config, Framing};
+use crate::session::occ::is_framed;
 use crate::wire::key_method::occ_option;
 use crate::wire::peer_info::{IvProto, PeerInfo};
 
@@ -22,6 +23,10 @@ pub struct Offer {
     ncp: bool,
     /// `cipher` of the options string.
     occ_cipher: Option<String>,
+    /// The client frames its packets as for compression, by its options string.
+    framed: bool,
+    /// `IV_COMP_STUBv2`: it can be told to use the framing that adds nothing.
+    stub_v2: bool,
     /// `IV_MTU`: the largest tunnel MTU the client can take.
     pub mtu: Option<u16>,
     /// `IV_VER`, or empty.
@@ -39,6 +44,8 @@ impl Offer {
             ciphers: info.lookup("IV_CIPHERS").map(str::to_owned),
             ncp: info.ncp() >= 2,
             occ_cipher: occ_option(options, "cipher").map(str::to_owned),
+            framed: is_framed(options),
+            stub_v2: info.lookup("IV_COMP_STUBv2") == Some("1"),
             mtu: info.mtu().map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX)),
             version: info.version().unwrap_or_default(),
             platform: info.platform().unwrap_or_default(),
@@ -73,7 +80,41 @@ impl Offer {
             list.split(':').any(|theirs| theirs == name) || occ == Some(name)
         };
         let shared = ours.iter().find(usable).copied();
-        shared.or_else(|| fallback.filter(|_| list.is_empty() && occ.is_none()))
+        let fits = |own: &CipherName| list.is_empty() && occ.is_none_or(|occ| occ == own.as_str());
+        shared.or_else(|| fallback.filter(fits))
+    }
+
+    /// The framing to use with this client. One that frames its packets is moved to what adds
+    /// nothing, as stock servers do it with `compress migrate` [6.5].
+    const fn framing(&self) -> Framing {
+        match (self.framed, self.stub_v2) {
+            (false, _) => Framing::None,
+            (true, true) => Framing::StubV2,
+            (true, false) => Framing::Lzo,
+        }
+    }
+
+    /// What to change where, when there is no cipher in common.
+    pub fn advice(&self, config: &Config) -> String {
+        let theirs = self.ciphers.as_deref().or(self.occ_cipher.as_deref());
+        let theirs = theirs.filter(|list| !list.is_empty());
+        let Some(theirs) = theirs else {
+            return "it names none: set `data-ciphers AES-256-GCM` on it (OpenVPN 2.4: remove \
+                    `ncp-disable`), or the one it uses as `data-ciphers-fallback` here"
+                .to_owned();
+        };
+        let ours: Vec<&str> = config.data_ciphers.iter().map(|cipher| cipher.as_str()).collect();
+        let known = theirs.split(':').find_map(CipherName::from_name);
+        let here = known.map_or_else(String::new, |cipher| {
+            format!(", or add {} to `data-ciphers` here", cipher.as_str())
+        });
+        // Before 2.5 it was `cipher` that said which one.
+        let option = if self.ciphers.is_some() { "data-ciphers" } else { "cipher" };
+        format!(
+            "it offers only {}: set `{option} {}` on it{here}",
+            theirs.escape_debug(),
+            ours.first().copied().unwrap_or("AES-256-GCM"),
+        )
     }
 }
 
@@ -82,6 +123,8 @@ impl Offer {
 pub struct Terms {
     /// Data channel cipher.
     pub cipher: CipherName,
+    /// What surrounds payloads; any but none is pushed.
+    pub framing: Framing,
     /// The client takes a pushed `cipher`; otherwise it uses this one already.
     pub push_cipher: bool,
     /// Data keys come from the TLS exporter, not from the old PRF.
@@ -110,11 +153,12 @@ impl Terms {
         let data_v2 = offer.has(IvProto::DATA_V2);
         Some(Self {
             cipher,
+            framing: offer.framing(),
             push_cipher: offer.ncp || offer.ciphers.is_some(),
             exporter,
             cc_exit,
             dynamic_tls_crypt: extras && offer.has(IvProto::DYN_TLS_CRYPT),
-            epoch: extras && data_v2 && offer.has(IvProto::DATA_EPOCH),
+            epoch: extras && data_v2 && cipher.is_aead() && offer.has(IvProto::DATA_EPOCH),
             data_v2,
             tun_mtu: offer.mtu.map(|theirs| theirs.min(config.device.mtu)),
         })

@@ -7,7 +7,7 @@
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::ccd::PushChange;
-use crate::config::{ClientSettings, Config, ServerRole, Topology};
+use crate::config::{ClientSettings, Config, Framing, ServerRole, Topology};
 use crate::engine::PeerId;
 use crate::limits::MAX_PUSH_MESSAGE;
 use crate::server::negotiate::Terms;
@@ -60,9 +60,8 @@ pub fn check(option: &str) -> Result<(), Unpushable> {
     }
     let word = option.split_whitespace().next().unwrap_or_default();
     match word {
-        "cipher" | "peer-id" | "protocol-flags" | "key-derivation" | "push-continuation" => {
-            Err(Unpushable::Generated)
-        }
+        "cipher" | "peer-id" | "protocol-flags" | "key-derivation" | "push-continuation"
+        | "compress" | "comp-lzo" => Err(Unpushable::Generated),
         _ => Ok(()),
     }
 }
@@ -192,12 +191,23 @@ pub fn options(
     if terms.push_cipher {
         list.push(format!("cipher {}", terms.cipher.as_str()));
     }
+    list.extend(framing(terms).map(str::to_owned));
     list.extend(protocol_flags(terms));
     if let Some(mtu) = terms.tun_mtu {
         list.push(format!("tun-mtu {mtu}"));
     }
     list.extend(changed(inherited, settings));
     list
+}
+
+/// How a client that frames its packets is to do it.
+const fn framing(terms: &Terms) -> Option<&'static str> {
+    match terms.framing {
+        Framing::None => None,
+        Framing::Lzo => Some("comp-lzo no"),
+        Framing::Swap => Some("compress stub"),
+        Framing::StubV2 => Some("compress stub-v2"),
+    }
 }
 
 /// `protocol-flags` with just the words this client knows: an unknown one is fatal in OpenVPN 3.
@@ -252,6 +262,7 @@ mod tests {
     fn terms() -> Terms {
         Terms {
             cipher: CipherName::Aes256Gcm,
+            framing: Framing::None,
             push_cipher: true,
             exporter: true,
             cc_exit: true,

@@ -23,7 +23,7 @@ pub const NONCE: usize = 12;
 pub const TAG: usize = 16;
 
 /// The cipher does not take this key: it is all zero, the mark of a key exchange that went wrong
-/// and never a real key [5.5].
+/// and never a real key [5.5]; or the cipher is not of the kind that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadKey;
 
@@ -126,12 +126,15 @@ impl AeadKey {
             CipherName::ChaCha20Poly1305 => ChaCha::chacha(key).map(Self::ChaCha),
             CipherName::Aes256Gcm => RingKey::new(&aead::AES_256_GCM, key).map(Self::AesGcm),
             CipherName::Aes128Gcm => RingKey::new(&aead::AES_128_GCM, half).map(Self::AesGcm),
+            // `session::cbc` has those.
+            #[cfg(feature = "cbc")]
+            CipherName::Cbc(_) => Err(BadKey),
         }
     }
 }
 
 /// In constant time as far as the bytes go: this is a key.
-fn refuse_zero(key: &[u8]) -> Result<(), BadKey> {
+pub(super) fn refuse_zero(key: &[u8]) -> Result<(), BadKey> {
     let any = key.iter().fold(0, |any, byte| any | black_box(*byte));
     if any == 0 { Err(BadKey) } else { Ok(()) }
 }

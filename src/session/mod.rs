@@ -26,6 +26,8 @@
 //!   -> Failed                 the end; a TLS alert, if any, has been sent
 //! ```
 
+#[cfg(feature = "cbc")]
+mod cbc;
 mod channel;
 pub mod cipher;
 mod credentials;
@@ -54,11 +56,12 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::buf::Full;
-use crate::config::{self, CipherName};
+use crate::config::{self, CipherName, Digest, Framing};
 use crate::limits::MAX_CONTROL_QUEUE;
 use crate::random::Random;
 use crate::time::{Instant, Now};
 use crate::wire::control::{KeyId, Opcode, SessionId};
+use crate::wire::mss::DataOverhead;
 
 use channel::Channel;
 use data::{DataKeys, Format};
@@ -116,6 +119,10 @@ pub struct SessionConfig {
 pub struct DataParams {
     /// The cipher.
     pub cipher: CipherName,
+    /// The digest of a cipher without a tag; not negotiated, both ends configure it.
+    pub digest: Digest,
+    /// What surrounds each payload inside the encryption.
+    pub framing: Framing,
     /// Where key blocks come from.
     pub derivation: Derivation,
     /// Packet format.
@@ -124,6 +131,21 @@ pub struct DataParams {
     pub peer: Option<u32>,
     /// Whether renegotiations are wrapped with a key of their own [2.6].
     pub dynamic_tls_crypt: bool,
+}
+
+impl DataParams {
+    /// What the data channel adds to a packet.
+    pub const fn overhead(&self) -> DataOverhead {
+        let peer_id = self.peer.is_some();
+        let overhead = match self.cipher {
+            CipherName::ChaCha20Poly1305 | CipherName::Aes256Gcm | CipherName::Aes128Gcm => {
+                DataOverhead::aead(peer_id, matches!(self.format, Format::Epoch))
+            }
+            #[cfg(feature = "cbc")]
+            CipherName::Cbc(_) => DataOverhead::cbc(peer_id, self.digest.size() as u16),
+        };
+        overhead.framed(self.framing.overhead() as u16)
+    }
 }
 
 /// The client's wrapped key in the opening [2.5].
@@ -264,6 +286,11 @@ impl Session {
         self.primary.data.is_some() || self.retiring.as_ref().is_some_and(|old| old.data.is_some())
     }
 
+    /// What the data channel adds to a packet; `None` before the first key.
+    pub fn overhead(&self) -> Option<DataOverhead> {
+        self.params.as_ref().map(DataParams::overhead)
+    }
+
     /// TLS version and cipher suite, for logs; empty before the handshake is done.
     pub fn tls_description(&self) -> String {
         let channel = self.primary.channel.as_ref();
@@ -371,7 +398,8 @@ impl Session {
         let tls = channel.tls().ok_or(SessionError::NotReady)?;
         let block = channel.exchange.block(params.derivation, tls, self.local, remote);
         let block = block.ok_or(SessionError::NotReady)?;
-        DataKeys::new(params.cipher, &block, self.config.role, params.format)
+        let (cipher, digest, format) = (params.cipher, params.digest, params.format);
+        DataKeys::with_digest(cipher, digest, &block, self.config.role, format)
             .map_err(|_| SessionError::BadKey)
     }
 

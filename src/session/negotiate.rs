@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::limits::MAX_PLAINTEXT;
 use crate::random::Random;
 use crate::session::keys::{DATA_KEYS_LABEL, Derivation, KeyBlock, PrfInput};
+use crate::session::occ::{framed, is_framed};
 use crate::session::tls::{Oversize, Tls};
 use crate::session::{Role, SessionConfig};
 use crate::wire::control::SessionId;
@@ -21,6 +22,8 @@ pub(super) struct Exchange {
     heard: bool,
     ours: Option<KeySource>,
     theirs: Option<KeySource>,
+    /// (Server) the client frames its packets as for compression.
+    framed: bool,
     /// A message that came in more than one record.
     partial: Zeroizing<Vec<u8>>,
 }
@@ -33,6 +36,7 @@ impl Exchange {
             heard: false,
             ours: None,
             theirs: None,
+            framed: false,
             partial: Zeroizing::default(),
         }
     }
@@ -73,7 +77,8 @@ impl Exchange {
             // A server says nothing about itself [5.1].
             Role::Server => (KeySource::server(rng), Credentials::default(), String::new()),
         };
-        let options = config.options.clone();
+        // Told what it expects, the client does not warn.
+        let options = if self.framed { framed(&config.options) } else { config.options.clone() };
         let message = KeyMethod2 { source, options, credentials: Ok(credentials), peer_info };
         let bytes = message.to_bytes().map_err(|error| error.to_string())?;
         if bytes.len() > MAX_PLAINTEXT {
@@ -108,6 +113,7 @@ impl Exchange {
         match parsed {
             Ok(message) => {
                 self.theirs = Some(message.source.clone());
+                self.framed = self.role == Role::Server && is_framed(&message.options);
                 self.heard = true;
                 self.partial = Zeroizing::default();
                 Ok(Some(message))

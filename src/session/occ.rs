@@ -1,25 +1,35 @@
 //! The options (OCC) string that both ends send in key method 2 [5.2].
 //!
 //! Peers compare it with their own and at most warn; they act on `cipher` only when no cipher is
-//! pushed. So it says what a stock peer expects to read, not what will be used.
+//! pushed, and on `comp-lzo`. So it says what a stock peer expects to read, not what will be used.
 
 use super::Role;
-use crate::config::{CipherName, Config};
+use crate::config::{CipherName, Config, Digest, Framing};
 
 /// Our own string.
 pub fn options_string(config: &Config, role: Role) -> String {
-    let mut text = format!("V4,dev-type tun,link-mtu 1549,tun-mtu {}", config.device.mtu);
-    text.push_str(",proto UDPv4");
+    let mtu = config.device.mtu;
+    let link_mtu = link_mtu(mtu, config.occ_cipher, config.auth, config.framing);
+    let mut text = format!("V4,dev-type tun,link-mtu {link_mtu},tun-mtu {mtu},proto UDPv4");
+    match config.framing {
+        Framing::None => {}
+        // It only says that there is a framing, not which.
+        Framing::Lzo | Framing::Swap | Framing::StubV2 => text.push_str(",comp-lzo"),
+    }
     let tls_auth = config.wrap.tls_auth.as_ref();
     if let Some(direction) = tls_auth.and_then(|(_, direction)| *direction) {
         text.push_str(&format!(",keydir {direction}"));
     }
-    match config.occ_cipher {
-        Some(cipher) => text.push_str(&format!(",cipher {},auth [null-digest]", cipher.as_str())),
-        None => text.push_str(&format!(",auth {}", config.auth.as_str())),
+    if let Some(cipher) = config.occ_cipher {
+        text.push_str(&format!(",cipher {}", cipher.as_str()));
     }
-    let bits = config.occ_cipher.map_or(256, CipherName::key_bits);
-    text.push_str(&format!(",keysize {bits}"));
+    let auth = match config.occ_cipher {
+        Some(cipher) if cipher.is_aead() => "[null-digest]",
+        Some(_) | None => config.auth.as_str(),
+    };
+    // Without a cipher stock peers describe the BF-CBC that they do not use either.
+    let bits = config.occ_cipher.map_or(128, CipherName::key_bits);
+    text.push_str(&format!(",auth {auth},keysize {bits}"));
     if tls_auth.is_some() {
         text.push_str(",tls-auth");
     }
@@ -29,4 +39,76 @@ pub fn options_string(config: &Config, role: Role) -> String {
         Role::Server => "tls-server",
     });
     text
+}
+
+/// The largest datagram, as peers of old counted it: one byte of header, and some things twice.
+fn link_mtu(mtu: u16, cipher: Option<CipherName>, auth: Digest, framing: Framing) -> usize {
+    const HEADER_AND_ID: usize = 1 + 4;
+    let cipher = match cipher {
+        // BF-CBC: an IV and padding of 8 each.
+        None => auth.size() + 8 + 8,
+        // Tag, nonce, and for AES a block that GCM does not need.
+        Some(CipherName::ChaCha20Poly1305) => 16 + 12,
+        Some(CipherName::Aes256Gcm | CipherName::Aes128Gcm) => 16 + 12 + 16,
+        // IV and padding.
+        #[cfg(feature = "cbc")]
+        Some(CipherName::Cbc(_)) => auth.size() + 16 + 16,
+    };
+    usize::from(mtu) + HEADER_AND_ID + cipher + framing.overhead()
+}
+
+/// Whether the peer frames its packets as for compression.
+pub fn is_framed(options: &str) -> bool {
+    crate::wire::key_method::occ_option(options, "comp-lzo").is_some()
+}
+
+/// Our string as a peer expects it that frames its packets, and is about to be told not to: as if
+/// we did so, too [5.2, 6.5].
+pub fn framed(options: &str) -> String {
+    let mut entries: Vec<String> = options.split(',').map(str::to_owned).collect();
+    for entry in &mut entries {
+        let mtu = entry.strip_prefix("link-mtu ").and_then(|mtu| mtu.parse::<u32>().ok());
+        if let Some(mtu) = mtu {
+            *entry = format!("link-mtu {}", mtu + 1);
+        }
+    }
+    entries.push("comp-lzo".to_owned());
+    entries.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [5.2, 13.6]
+    #[test]
+    fn link_mtu_as_stock_peers_have_it() {
+        let of = |cipher, auth, framing| link_mtu(1500, cipher, auth, framing);
+        assert_eq!(of(None, Digest::Sha1, Framing::None), 1541);
+        assert_eq!(of(None, Digest::Sha1, Framing::Lzo), 1542);
+        assert_eq!(of(None, Digest::Sha1, Framing::StubV2), 1541);
+        assert_eq!(of(Some(CipherName::Aes256Gcm), Digest::Sha512, Framing::None), 1549);
+        assert_eq!(of(Some(CipherName::ChaCha20Poly1305), Digest::Sha1, Framing::None), 1533);
+        let gcm = link_mtu(1400, Some(CipherName::Aes256Gcm), Digest::Sha1, Framing::None);
+        assert_eq!(gcm, 1449);
+    }
+
+    #[cfg(feature = "cbc")]
+    #[test]
+    fn link_mtu_of_cbc() {
+        use crate::config::AesSize;
+        let cipher = Some(CipherName::Cbc(AesSize::Aes128));
+        assert_eq!(link_mtu(1500, cipher, Digest::Sha1, Framing::None), 1557);
+        assert_eq!(link_mtu(1400, cipher, Digest::Sha1, Framing::None), 1457);
+        assert_eq!(link_mtu(1500, cipher, Digest::Sha256, Framing::Swap), 1570);
+    }
+
+    /// The example in OpenVPN's `ssl_util.c`, where the added word is the last, too.
+    #[test]
+    fn the_string_for_a_peer_that_frames() {
+        let plain = "V4,dev-type tun,link-mtu 1457,tun-mtu 1400,proto UDPv4,auth SHA1,tls-server";
+        let changed = framed(plain);
+        assert!(changed.starts_with("V4,dev-type tun,link-mtu 1458,tun-mtu 1400,proto UDPv4,auth"));
+        assert!(is_framed(&changed) && !is_framed(plain));
+    }
 }

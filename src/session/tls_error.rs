@@ -15,7 +15,9 @@ pub(super) fn in_words(error: &TlsError) -> String {
                 | What::SupportedVersionsExtensionRequired
                 | What::Tls12NotOffered
                 | What::Tls12NotOfferedOrEnabled => {
-                    "no TLS protocol version in common (tls-version-min, tls-version-max)"
+                    "no TLS protocol version in common: the peer offers TLS 1.1 at most, or not what \
+                     tls-version-min and tls-version-max here allow; raise its tls-version-max to \
+                     1.2 or update it to OpenVPN 2.4 or newer"
                         .to_owned()
                 }
                 What::NoCipherSuitesInCommon => "no TLS cipher suite in common".to_owned(),
@@ -44,7 +46,10 @@ pub(super) fn in_words(error: &TlsError) -> String {
         AlertDescription::DecryptError => {
             "our certificate is not signed by the CA it knows under that name"
         }
-        AlertDescription::ProtocolVersion => "we have no TLS version in common",
+        AlertDescription::ProtocolVersion => {
+            "we have no TLS version in common; ours is 1.2 or 1.3, so raise its tls-version-max or \
+             update it to OpenVPN 2.4 or newer"
+        }
         AlertDescription::HandshakeFailure => "we have no TLS cipher suite in common",
         other => return format!("the peer ended the TLS handshake: {other:?}"),
     };

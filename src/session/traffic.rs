@@ -5,9 +5,9 @@ use core::time::Duration;
 use crate::buf::PacketMut;
 use crate::config;
 use crate::engine::DropReason;
-use crate::session::Session;
-use crate::session::data::{OpenError, Payload, SealError};
+use crate::session::data::{OpenError, Payload, SealError, framing};
 use crate::session::timers::{Timer, Timers};
+use crate::session::{DataParams, Session};
 use crate::time::{Instant, Now};
 use crate::wire::control::{KeyId, Opcode};
 
@@ -91,16 +91,16 @@ impl Session {
 
     /// Seals a packet in place with the key that is to be used now.
     pub fn seal(&mut self, now: Now, packet: &mut PacketMut<'_>) -> Result<(), DropReason> {
-        let peer = self.params.ok_or(DropReason::NoKey)?.peer;
+        let DataParams { peer, framing, .. } = self.params.ok_or(DropReason::NoKey)?;
         let slot = self.sending_slot(now.mono).ok_or(DropReason::NoKey)?;
         let id = slot.id;
         let keys = slot.data.as_mut().ok_or(DropReason::NoKey)?;
-        let sealed = keys.seal(id, peer, packet);
+        let sealed = framing::add(framing, packet).and_then(|()| keys.seal(id, peer, packet));
         if keys.wants_renegotiation() {
             self.renegotiate_soon(now, id);
         }
         sealed.map_err(|error| match error {
-            SealError::Exhausted => DropReason::NoKey,
+            SealError::Exhausted | SealError::NoRandomness => DropReason::NoKey,
             SealError::Full => DropReason::TooBig,
         })?;
         self.keepalive.sent(now.mono);
@@ -111,6 +111,7 @@ impl Session {
     pub fn open(&mut self, now: Now, packet: &mut PacketMut<'_>) -> Result<Payload, DropReason> {
         let first = packet.as_slice().first().ok_or(DropReason::Malformed)?;
         let (_, key_id) = Opcode::from_first_byte(*first);
+        let framing = self.params.ok_or(DropReason::NoKey)?.framing;
         let slot = self.receiving_slot(key_id).ok_or(DropReason::NoKey)?;
         let keys = slot.data.as_mut().ok_or(DropReason::NoKey)?;
         let opened = keys.open(packet);
@@ -125,6 +126,9 @@ impl Session {
             OpenError::BadAuth => DropReason::BadAuth,
         })?;
         self.keepalive.heard(now.mono);
+        if framing::remove(framing, packet).is_err() {
+            return Ok(Payload::Compressed);
+        }
         Ok(Payload::classify(packet.as_slice()))
     }
 

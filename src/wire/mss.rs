@@ -34,6 +34,18 @@ impl DataOverhead {
         let packet_id = if epoch { 8 } else { 4 };
         Self { outside: header + packet_id + 16, inside: 0, block: None }
     }
+
+    /// Of the CBC ciphers: header as above, HMAC, and an IV of one AES block outside; packet id 4
+    /// inside [6.3].
+    pub const fn cbc(peer_id: bool, hmac: u16) -> Self {
+        let header = if peer_id { 4 } else { 1 };
+        Self { outside: header + hmac + 16, inside: 4, block: Some(16) }
+    }
+
+    /// With the marker of a v1 compression framing, if any [6.5].
+    pub const fn framed(self, marker: u16) -> Self {
+        Self { inside: self.inside + marker, ..self }
+    }
 }
 
 /// Largest MSS for either IP version inside the tunnel.

@@ -60,7 +60,8 @@ pub(super) fn build(source: &Source, files: &dyn Files, problems: &mut Problems)
         transport: transport::transport(&mut b),
         tls: tls::tls(&mut b),
         mssfix: transport::mssfix(&mut b, device.mtu),
-        auth: data::auth(&mut b),
+        auth: data::auth(&mut b, &ciphers),
+        framing: data::framing(&mut b),
         data_ciphers: ciphers.list,
         fallback_cipher: ciphers.fallback,
         occ_cipher: ciphers.occ,
@@ -71,7 +72,7 @@ pub(super) fn build(source: &Source, files: &dyn Files, problems: &mut Problems)
         role,
         device,
     };
-    data::compression(&mut b);
+    data::key_method(&mut b);
     if let Role::Server(role) = &config.role {
         push::check(&mut b, role);
         server::check_overlap(&mut b, role, &config.transport);

@@ -1,15 +1,15 @@
 //! Directives about the data channel: ciphers, compression, replay, keepalive.
 
 super::rows! { "Data channel";
-"allow-compression", 1, 1, [BOTH], Done, "`no`; packets are never compressed";
+"allow-compression", 1, 1, [BOTH], Done, "packets are never compressed, whatever this says";
 "allow-deprecated-insecure-static-crypto", 0, 0, [BOTH], Refused("static keys are not supported; use certificates"), "allow `secret`";
-"auth", 1, 1, [BOTH], Done, "digest of tls-auth: SHA1, SHA256, SHA384 or SHA512";
+"auth", 1, 1, [BOTH], Done, "digest of tls-auth and the CBC ciphers: SHA1, SHA256, SHA384 or SHA512";
 "cipher", 1, 1, [BOTH PUSHED], Done, "cipher for peers that do not negotiate; added to `data-ciphers` where that is not given";
-"comp-lzo", 0, 1, [BOTH CCD PUSHED], Refused("compression leaks what it compresses; remove the line on both ends"), "LZO compression";
+"comp-lzo", 0, 1, [BOTH CCD PUSHED], Done, "framing only, never compressed; a server finds out for each client";
 "comp-noadapt", 0, 0, [BOTH], Ignored("packets are never compressed"), "how LZO adapts";
-"compat-mode", 1, 1, [BOTH], Ignored("ciphers for old peers are listed by `data-ciphers` and `data-ciphers-fallback`; TLS is 1.2 at least"), "defaults of an older release";
-"compress", 0, 1, [BOTH CCD PUSHED], Refused("compression leaks what it compresses; remove the line on both ends"), "compression and its framing";
-"data-ciphers", 1, 1, [BOTH], Done, "ciphers to choose from, best first: CHACHA20-POLY1305, AES-256-GCM, AES-128-GCM";
+"compat-mode", 1, 1, [BOTH], Done, "below 2.5: `cipher` is added to `data-ciphers`; TLS is 1.2 at least whatever it says";
+"compress", 0, 1, [BOTH CCD PUSHED], Done, "framing only, never compressed; a server finds out for each client";
+"data-ciphers", 1, 1, [BOTH], Done, "ciphers to choose from, best first: CHACHA20-POLY1305, AES-256-GCM, AES-128-GCM; for old peers AES-256-CBC, AES-192-CBC, AES-128-CBC";
 "data-ciphers-fallback", 1, 1, [BOTH], Done, "cipher for a peer that names none";
 "disable-occ", 0, 0, [BOTH], Ignored("options strings are never enforced"), "do not compare options with the peer";
 "engine", 0, 1, [BOTH], Ignored("there is no OpenSSL to load engines"), "OpenSSL engine";

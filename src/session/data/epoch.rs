@@ -109,6 +109,9 @@ impl Secret {
                 *key.first_chunk_mut()? = *short;
                 key
             }
+            // The format is for AEAD ciphers.
+            #[cfg(feature = "cbc")]
+            CipherName::Cbc(_) => return None,
         };
         Some(Material { key, iv: expand_label(&self.0, b"data_iv")? })
     }

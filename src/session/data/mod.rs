@@ -3,20 +3,24 @@
 //! ```text
 //! classic  op(1) [peer(3)] | pid(4) | tag(16) | ciphertext               [6.1]
 //! epoch    op(1) peer(3) | epoch(2) counter(6) | ciphertext | tag(16)    [6.2]
+//! cbc      op(1) [peer(3)] | HMAC | IV(16) | ciphertext, pid(4) inside   [6.3]
 //! ```
 //!
 //! [`DataKeys`] is one key generation of a session, both directions. Packets are sealed and opened
 //! where they are, without allocation. Which generation a packet belongs to is decided by the
 //! session from the key id; what is inside the plaintext is told by [`Payload::classify`].
 
+#[cfg(feature = "cbc")]
+mod cbc;
 mod classic;
 mod epoch;
+pub(super) mod framing;
 mod payload;
 
 use core::fmt;
 
 use crate::buf::{Full, PacketMut};
-use crate::config::CipherName;
+use crate::config::{CipherName, Digest};
 use crate::limits::NO_PEER_ID;
 use crate::session::Role;
 use crate::session::cipher::BadKey;
@@ -29,7 +33,7 @@ pub use payload::{EXIT_NOTIFY, PING, Payload};
 /// How packets are laid out and keys evolve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// 32-bit packet ids under one key [6.1].
+    /// 32-bit packet ids under one key [6.1, 6.3].
     Classic,
     /// 48-bit counters under keys that follow one another (`aead-epoch`: 2.7, OpenVPN 3.11) [6.2].
     Epoch,
@@ -42,6 +46,8 @@ pub enum SealError {
     Exhausted,
     /// No room around the packet for header and tag; our fault.
     Full,
+    /// The operating system gives no random bytes.
+    NoRandomness,
 }
 
 impl From<Full> for SealError {
@@ -55,6 +61,7 @@ impl fmt::Display for SealError {
         f.write_str(match self {
             Self::Exhausted => "data key used up",
             Self::Full => "no room for header and tag",
+            Self::NoRandomness => "no random bytes to be had",
         })
     }
 }
@@ -96,6 +103,8 @@ pub struct DataKeys {
 enum State {
     Classic(Box<Both<classic::Sender, classic::Receiver>>),
     Epoch(Box<Both<epoch::Sender, epoch::Receiver>>),
+    #[cfg(feature = "cbc")]
+    Cbc(Box<Both<cbc::Sender, cbc::Receiver>>),
 }
 
 struct Both<S, R> {
@@ -104,7 +113,8 @@ struct Both<S, R> {
 }
 
 impl DataKeys {
-    /// Sets both directions up. Fails on an all-zero key [5.5].
+    /// Sets both directions up for a cipher that authenticates by itself. Fails on an all-zero key
+    /// [5.5], and for a cipher that needs a digest.
     pub fn new(
         cipher: CipherName,
         block: &KeyBlock,
@@ -125,6 +135,30 @@ impl DataKeys {
         Ok(Self { cipher, state })
     }
 
+    /// The same for any cipher: one without a tag takes `digest`, and its packets are always
+    /// [`Format::Classic`].
+    pub fn with_digest(
+        cipher: CipherName,
+        digest: Digest,
+        block: &KeyBlock,
+        role: Role,
+        format: Format,
+    ) -> Result<Self, BadKey> {
+        match cipher {
+            CipherName::ChaCha20Poly1305 | CipherName::Aes256Gcm | CipherName::Aes128Gcm => {
+                let _ = digest;
+                Self::new(cipher, block, role, format)
+            }
+            #[cfg(feature = "cbc")]
+            CipherName::Cbc(size) => {
+                let (send, receive) = block.split(role);
+                let send = cbc::Sender::new(size, digest, &send)?;
+                let receive = cbc::Receiver::new(size, digest, &receive)?;
+                Ok(Self { cipher, state: State::Cbc(Box::new(Both { send, receive })) })
+            }
+        }
+    }
+
     /// The cipher these keys are for.
     pub const fn cipher(&self) -> CipherName {
         self.cipher
@@ -134,6 +168,8 @@ impl DataKeys {
     pub const fn format(&self) -> Format {
         match self.state {
             State::Classic(_) => Format::Classic,
+            #[cfg(feature = "cbc")]
+            State::Cbc(_) => Format::Classic,
             State::Epoch(_) => Format::Epoch,
         }
     }
@@ -156,16 +192,23 @@ impl DataKeys {
                 let nudge = both.receive.wants_successor(both.send.epoch());
                 both.send.seal(header.to_bytes(), nudge, packet)
             }
+            #[cfg(feature = "cbc")]
+            State::Cbc(both) => {
+                let header = DataHeader { key_id, peer };
+                both.send.seal(header.to_bytes().get(..header.len()).unwrap_or_default(), packet)
+            }
         }
     }
 
     /// Turns the datagram in `packet` into its plaintext, in place: checks the packet id, then
     /// authenticates, then remembers the id. The header's key id has led the caller here; its peer
-    /// id is authenticated, but whose it is remains to be checked.
+    /// id is authenticated (by the AEAD ciphers), but whose it is remains to be checked.
     pub fn open(&mut self, packet: &mut PacketMut<'_>) -> Result<(), OpenError> {
         let header = DataHeader::parse(packet.as_slice()).map_err(|_| OpenError::Malformed)?;
         match &mut self.state {
             State::Classic(both) => both.receive.open(header.len(), packet),
+            #[cfg(feature = "cbc")]
+            State::Cbc(both) => both.receive.open(header.len(), packet),
             State::Epoch(_) if header.peer.is_none() => Err(OpenError::Malformed),
             State::Epoch(both) => {
                 both.receive.open(packet)?;
@@ -183,6 +226,10 @@ impl DataKeys {
                 both.send.wants_renegotiation() || both.receive.wants_renegotiation()
             }
             State::Epoch(both) => both.send.wants_renegotiation(),
+            #[cfg(feature = "cbc")]
+            State::Cbc(both) => {
+                both.send.wants_renegotiation() || both.receive.wants_renegotiation()
+            }
         }
     }
 }
@@ -228,10 +275,12 @@ impl Usage {
         self.failed = self.failed.saturating_add(1);
     }
 
-    /// ChaCha20-Poly1305 has no limit that packets could reach.
+    /// ChaCha20-Poly1305 and AES-CBC have no limit that packets could reach.
     const fn limit(&self) -> u64 {
         match self.cipher {
             CipherName::ChaCha20Poly1305 => u64::MAX,
+            #[cfg(feature = "cbc")]
+            CipherName::Cbc(_) => u64::MAX,
             CipherName::Aes256Gcm | CipherName::Aes128Gcm => Self::LIMIT,
         }
     }

@@ -168,6 +168,8 @@ pub(super) fn session_config(role: Role, tls: &Tls) -> SessionConfig {
 
 pub(super) const PARAMS: DataParams = DataParams {
     cipher: CipherName::Aes256Gcm,
+    digest: Digest::Sha1,
+    framing: Framing::None,
     derivation: Derivation::Exporter,
     format: Format::Classic,
     peer: Some(5),

@@ -224,7 +224,7 @@ fn no_tls_version_in_common() {
     let client = Tls { only_tls12: true, ..tls(&pki.ca, &pki.client) };
     let server = Tls { only_tls13: true, ..tls(&pki.ca, &pki.server) };
     let [told, reason] = failures(&client, &server);
-    assert_eq!(told, "the peer refused: we have no TLS version in common");
+    assert!(told.starts_with("the peer refused: we have no TLS version in common"), "{told}");
     assert!(reason.starts_with("no TLS protocol version in common"), "{reason}");
 }
 

@@ -39,12 +39,7 @@ impl TlsAuth {
 
     /// Bytes of the HMAC.
     pub(super) const fn digest_len(&self) -> usize {
-        match self.digest {
-            Digest::Sha1 => 20,
-            Digest::Sha256 => 32,
-            Digest::Sha384 => 48,
-            Digest::Sha512 => 64,
-        }
+        self.digest.size()
     }
 
     /// Fills in the wrapping. `packet` is everything behind the header: room for HMAC, id and time,
