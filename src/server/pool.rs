@@ -394,18 +394,33 @@ mod tests {
         assert_eq!(pools.export().len(), 8);
     }
 
-    /// The obvious model: every address with its holder, last name and time of release.
-    struct Slow(Vec<(bool, String, u32)>);
+    /// The obvious model: every address with its holder, last name, time of release, and whether it
+    /// is kept for that name.
+    #[derive(Clone, Default)]
+    struct Place {
+        held: bool,
+        name: String,
+        released: u32,
+        reserved: bool,
+    }
+
+    struct Slow(Vec<Place>);
 
     impl Slow {
         fn take(&mut self, name: &str, sticky: bool) -> Option<usize> {
-            let free = |entry: &&(usize, &(bool, String, u32))| !entry.1.0;
-            let all: Vec<_> = self.0.iter().enumerate().collect();
-            let own = all.iter().filter(free).find(|(_, e)| sticky && e.1 == name);
-            let oldest = all.iter().filter(free).min_by_key(|(_, e)| if sticky { e.2 } else { 0 });
-            let at = own.or(oldest)?.0;
-            self.0[at] = (true, name.to_owned(), 0);
+            let own = self.0.iter_mut().filter(|place| place.reserved && place.name == name);
+            own.filter(|place| !place.held).for_each(|place| place.reserved = false);
+            let free: Vec<(usize, &Place)> =
+                self.0.iter().enumerate().filter(|(_, p)| !p.held && !p.reserved).collect();
+            let last = free.iter().find(|(_, place)| sticky && place.name == name);
+            let oldest = free.iter().min_by_key(|(_, p)| if sticky { p.released } else { 0 });
+            let at = last.or(oldest)?.0;
+            self.put(at, name, false);
             Some(at)
+        }
+
+        fn put(&mut self, at: usize, name: &str, reserved: bool) {
+            self.0[at] = Place { held: true, name: name.to_owned(), released: 0, reserved };
         }
     }
 
@@ -418,19 +433,38 @@ mod tests {
         };
         for sticky in [true, false] {
             let mut slots = Slots::new(12, 100);
-            let mut model = Slow(vec![(false, String::new(), 0); 12]);
+            let mut model = Slow(vec![Place::default(); 12]);
             let mut held = Vec::new();
             for round in 1..20_000 {
-                if next(2) == 0 {
-                    let name = format!("n{}", next(20));
-                    let got = slots.take(&name, sticky);
-                    assert_eq!(got.map(|at| at as usize), model.take(&name, sticky));
-                    held.extend(got);
-                } else if !held.is_empty() {
-                    let at = held.swap_remove(next(held.len() as u64) as usize);
-                    slots.release(at);
-                    let entry = &mut model.0[at as usize];
-                    (entry.0, entry.2) = (false, round);
+                let name = format!("n{}", next(20));
+                let at = next(12) as u32;
+                let place = &model.0[at as usize];
+                match next(8) {
+                    0..=3 => {
+                        let got = slots.take(&name, sticky);
+                        assert_eq!(got.map(|at| at as usize), model.take(&name, sticky));
+                        held.extend(got);
+                    }
+                    // Few, or nothing would be left.
+                    4 if !place.held && next(10) == 0 => {
+                        slots.hold(at, &name);
+                        model.put(at as usize, &name, true);
+                        held.push(at);
+                    }
+                    5 if next(10) == 0 => {
+                        slots.reserve(at, &name);
+                        if !place.held {
+                            model.put(at as usize, &name, true);
+                            model.0[at as usize].held = false;
+                        }
+                    }
+                    _ if !held.is_empty() => {
+                        let at = held.swap_remove(next(held.len() as u64) as usize);
+                        slots.release(at);
+                        let place = &mut model.0[at as usize];
+                        (place.held, place.released) = (false, round);
+                    }
+                    _ => {}
                 }
             }
         }
