@@ -154,6 +154,10 @@ pub struct Status {
     /// state folder of the server (default: /etc/sixgate)
     #[argh(option, default = "default_dir()", arg_name = "dir")]
     pub dir: PathBuf,
+
+    /// as JSON, for programs
+    #[argh(switch)]
+    pub json: bool,
 }
 
 fn default_dir() -> PathBuf {

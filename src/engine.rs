@@ -166,6 +166,8 @@ pub enum Command {
     ClientUp(Box<ClientInfo>),
     /// A client is gone; for status, hooks and logs.
     ClientDown(Box<ClientInfo>),
+    /// The addresses that clients have and had, as text for the `ifconfig-pool-persist` file.
+    SavePool(String),
     /// (Client) look up a server's name. Wants [`Reply::Resolved`].
     Resolve {
         /// Host name or literal address.

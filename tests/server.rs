@@ -302,6 +302,75 @@ fn data_for_unknown_peers_is_dropped_and_counted() {
     assert_eq!(net.nodes[0].engine.clients()[0].from.peer, home);
 }
 
+/// What was to be written into the file of the leases, in order.
+fn saved(net: &Net) -> Vec<String> {
+    let commands = net.nodes[0].commands.iter();
+    let texts = commands.filter_map(|command| match command {
+        Command::SavePool(text) => Some(text.clone()),
+        _ => None,
+    });
+    texts.collect()
+}
+
+#[test]
+fn leases_are_saved_when_they_changed_and_found_again() {
+    let site = Site::default();
+    let mut net = serve(&site, 260, "ifconfig-pool-persist leases 60\n");
+    let node = join(&mut net, &site, "laptop", "", 261);
+    let settings = net.nodes[node].settings.clone().unwrap();
+    assert_eq!(saved(&net), Vec::<String>::new(), "not at once");
+    net.run(61_000);
+    let (v4, v6) = (settings.v4.unwrap().addr(), settings.v6.unwrap().addr());
+    assert_eq!(saved(&net), [format!("laptop,{v4},{v6}\n")]);
+    net.run(300_000);
+    assert_eq!(saved(&net).len(), 1, "nothing has changed");
+    join(&mut net, &site, "phone", "", 262);
+    net.reply(0, Reply::Shutdown);
+    net.run(10_000);
+    let text = saved(&net).pop().unwrap();
+    assert_eq!(text.lines().count(), 2, "also at the end: {text}");
+
+    // The next run, where the other client comes first.
+    let mut net = Net::new(263);
+    net.link = Link::default();
+    let now = net.now;
+    let mut server = site.server(now, "ifconfig-pool-persist leases 60\n", 263);
+    assert_eq!(server.restore_pool(text.as_bytes()), []);
+    net.add(SERVER, server);
+    join(&mut net, &site, "tablet", "", 264);
+    let node = join(&mut net, &site, "laptop", "", 265);
+    assert_eq!(net.nodes[node].settings.clone().unwrap().v6, settings.v6);
+
+    // Read only: nothing is written, and the addresses are for nobody else.
+    let mut net = Net::new(266);
+    net.link = Link::default();
+    let now = net.now;
+    let mut server = site.server(now, "ifconfig-pool-persist leases 0\n", 266);
+    assert_eq!(server.restore_pool(text.as_bytes()), []);
+    net.add(SERVER, server);
+    join(&mut net, &site, "tablet", "", 267);
+    net.run(700_000);
+    net.reply(0, Reply::Shutdown);
+    net.run(10_000);
+    assert_eq!(saved(&net), Vec::<String>::new());
+}
+
+#[test]
+fn one_client_can_be_sent_away() {
+    let site = Site::default();
+    let mut net = serve(&site, 270, "");
+    let node = join(&mut net, &site, "laptop", "", 271);
+    let first = net.nodes[0].engine.clients().pop().unwrap();
+    net.reply(0, Reply::Dismiss { peer: first.peer, halt: false });
+    assert!(net.run_until(60_000, |net| count(net) == 1 && net.nodes[node].settings.is_some()));
+    let second = net.nodes[0].engine.clients().pop().unwrap();
+    assert_eq!((first.id, second.id), (0, 1), "nobody gets a number twice");
+    net.reply(0, Reply::Dismiss { peer: second.peer, halt: true });
+    net.run(60_000);
+    assert_eq!(count(&net), 0);
+    assert!(matches!(net.nodes[node].ended, Some(ExitReason::Fatal(_))));
+}
+
 #[test]
 fn nobody_floats_onto_another_client() {
     let site = Site::default();

@@ -172,6 +172,17 @@ pub struct ServerRole {
     pub force_cookie: bool,
     /// What clients need beside a certificate, or instead of one.
     pub login: hooks::Login,
+    /// `ifconfig-pool-persist`.
+    pub pool_persist: Option<PoolPersist>,
+}
+
+/// `ifconfig-pool-persist`: where the addresses of clients outlive the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolPersist {
+    /// The file.
+    pub file: PathBuf,
+    /// Written at most this often; `None`: never, and its addresses are for their names only.
+    pub every: Option<Duration>,
 }
 
 /// Settings only a client has.
@@ -378,8 +389,48 @@ pub struct Process {
     pub log_file: Option<(PathBuf, bool)>,
     /// `writepid`.
     pub pid_file: Option<PathBuf>,
+    /// `status`: the file, and how often it is written.
+    pub status_file: Option<(PathBuf, Duration)>,
+    /// `status-version`: 1, 2 or 3.
+    pub status_version: u8,
+    /// `management`.
+    pub management: Option<Management>,
     /// `sixgate-state DIR`: the PKI to renew certificates from, revocations and control socket.
     pub state: Option<PathBuf>,
+}
+
+/// `management` and what belongs to it.
+#[derive(Debug, Clone)]
+pub struct Management {
+    /// Where to listen.
+    pub listen: ManagementAddress,
+    /// The first line of the password file.
+    pub password: Option<Secret>,
+    /// `management-hold`.
+    pub hold: bool,
+    /// `management-log-cache`: log lines kept.
+    pub log_lines: usize,
+    /// `management-client-user`, `management-client-group`: who may open the Unix socket.
+    pub client: (Option<String>, Option<String>),
+}
+
+/// Where the management interface listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ManagementAddress {
+    /// TCP.
+    Tcp(std::net::SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// Text that must not show up anywhere.
+#[derive(Clone)]
+pub struct Secret(pub zeroize::Zeroizing<String>);
+
+impl core::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 impl core::fmt::Debug for Tls {

@@ -1,6 +1,6 @@
 //! A configuration in words: what `sixgate check` prints.
 
-use super::{Config, Mssfix, Role, ServerRole, Timers, Transport, Via};
+use super::{Config, ManagementAddress, Mssfix, Process, Role, ServerRole, Timers, Transport, Via};
 
 /// What would be done, line by line.
 pub(super) fn lines(config: &Config) -> Vec<String> {
@@ -45,6 +45,7 @@ pub(super) fn lines(config: &Config) -> Vec<String> {
         }
     });
     timers(&config.timers, &mut out);
+    process(&config.process, &mut out);
     if config.process.user.is_some() || config.process.group.is_some() {
         let user = config.process.user.as_deref().unwrap_or("the same");
         let group = config.process.group.as_deref().unwrap_or("the same");
@@ -97,6 +98,13 @@ fn server(role: &ServerRole, out: &mut Vec<String>) {
     for push in &role.push {
         out.push(format!("push \"{push}\""));
     }
+    if let Some(persist) = &role.pool_persist {
+        let file = persist.file.display();
+        out.push(match persist.every {
+            Some(_) => format!("remember the addresses of clients in {file}"),
+            None => format!("keep the addresses in {file} for the clients named there"),
+        });
+    }
     let between = if role.client_to_client {
         "pass packets between clients directly"
     } else {
@@ -105,6 +113,20 @@ fn server(role: &ServerRole, out: &mut Vec<String>) {
     out.push(between.to_owned());
     let twice = if role.duplicate_cn { ", several with one certificate" } else { "" };
     out.push(format!("accept at most {} clients{twice}", role.max_clients));
+}
+
+fn process(process: &Process, out: &mut Vec<String>) {
+    if let Some((file, every)) = &process.status_file {
+        out.push(format!("write the status to {} every {} s", file.display(), every.as_secs()));
+    }
+    if let Some(management) = &process.management {
+        let place = match &management.listen {
+            ManagementAddress::Tcp(address) => format!("TCP {address}"),
+            ManagementAddress::Unix(path) => format!("the socket {}", path.display()),
+        };
+        let hold = if management.hold { ", which has to release the hold first" } else { "" };
+        out.push(format!("serve a management program on {place}{hold}"));
+    }
 }
 
 fn socket(transport: &Transport) -> String {

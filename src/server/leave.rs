@@ -131,6 +131,7 @@ impl Server {
     /// All that had to be said has been sent.
     pub(super) fn end(&mut self) {
         self.closing = None;
+        self.save_pool_now();
         self.commands.push_back(Command::Exit(ExitReason::Requested));
     }
 

@@ -25,6 +25,7 @@ mod outbound;
 pub mod peer;
 pub mod peers;
 pub mod pool;
+pub mod pool_file;
 pub mod push;
 pub mod rate;
 pub mod routes;
@@ -93,6 +94,8 @@ pub struct Server {
     admitted: u64,
     icmp: RateLimit,
     complaints: RateLimit,
+    /// When changed leases are to be written.
+    save_due: Option<Instant>,
     /// Goodbyes are under way; then we end.
     closing: Option<Instant>,
 }
@@ -143,6 +146,7 @@ impl Server {
             admitted: 0,
             icmp: RateLimit::new(ICMP_RATE, Duration::from_secs(1)),
             complaints: RateLimit::new(COMPLAINTS, Duration::from_secs(60)),
+            save_due: None,
             closing: None,
             role,
             config,
@@ -154,9 +158,35 @@ impl Server {
         self.session.tls.replace(tls)
     }
 
-    /// The address leases, to read them back at start and to write them down.
-    pub fn pools_mut(&mut self) -> &mut Pools {
-        &mut self.pools
+    /// Takes over the addresses in an `ifconfig-pool-persist` file before there are clients, and
+    /// says by line what is wrong with it.
+    pub fn restore_pool(&mut self, file: &[u8]) -> Vec<(usize, pool_file::Fault)> {
+        let fixed = self.role.pool_persist.as_ref().is_some_and(|persist| persist.every.is_none());
+        pool_file::import(&mut self.pools, file, fixed)
+    }
+
+    /// Has the leases written when that is due: often enough to lose little, seldom enough for
+    /// flash memory.
+    fn save_pool(&mut self, now: Now) {
+        let Some(every) = self.pool_interval() else { return };
+        if self.save_due.is_none() && self.pools.take_changed() {
+            self.save_due = Some(now.mono + every);
+        }
+        if self.save_due.is_some_and(|due| due <= now.mono) {
+            self.save_pool_now();
+        }
+    }
+
+    /// Has the leases written if they have changed since the last time.
+    fn save_pool_now(&mut self) {
+        let changed = self.pools.take_changed() | self.save_due.take().is_some();
+        if changed && self.pool_interval().is_some() {
+            self.commands.push_back(Command::SavePool(pool_file::export(&self.pools)));
+        }
+    }
+
+    fn pool_interval(&self) -> Option<Duration> {
+        self.role.pool_persist.as_ref().and_then(|persist| persist.every)
     }
 
     /// Counts what came of a packet.
@@ -208,6 +238,7 @@ impl Engine for Server {
                 self.watch(id);
             }
         }
+        self.save_pool(now);
         if self.closing.is_some_and(|at| at <= now.mono) {
             self.end();
         }
@@ -226,6 +257,7 @@ impl Engine for Server {
             Reply::Resolved(_) | Reply::Configured(_) => {}
             Reply::HookDone { .. } | Reply::HookPending { .. } => {}
         }
+        self.save_pool(now);
     }
 
     fn poll_transmit(&mut self, now: Now, out: &mut PacketMut<'_>) -> Option<Endpoint> {
@@ -266,7 +298,7 @@ impl Engine for Server {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.deadline, self.closing].into_iter().flatten().min()
+        [self.deadline, self.save_due, self.closing].into_iter().flatten().min()
     }
 
     fn drops(&self) -> &DropCounters {

@@ -3,7 +3,7 @@
 //! One family running out (or not being configured) never costs a client the other; stock servers
 //! tie both to one index. A name gets the address back that it had last, and an address that a
 //! per-client file names is nobody else's [9.5]. Writing the leases to a file and reading them back
-//! is the caller's business, through [`Pools::export`] and [`Pools::import`].
+//! is `pool_file`'s, through [`Pools::export`] and [`Pools::import`].
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -146,18 +146,20 @@ impl Pools {
         rows.collect()
     }
 
-    /// Takes over an address from an earlier run as released; each family stands on its own.
+    /// Takes over an address from an earlier run as released; each family stands on its own. A
+    /// `fixed` one is never given to anybody else.
     pub fn import(
         &mut self,
         entry: &Remembered,
+        fixed: bool,
     ) -> (Result<(), ImportError>, Result<(), ImportError>) {
         let v4 = entry.lease.v4.map_or(Ok(()), |_| {
             let (at, slots) = self.at_v4(entry.lease.v4).ok_or(ImportError::OutOfRange)?;
-            slots.import(at, &entry.name)
+            slots.import(at, &entry.name, fixed)
         });
         let v6 = entry.lease.v6.map_or(Ok(()), |_| {
             let (at, slots) = self.at_v6(entry.lease.v6).ok_or(ImportError::OutOfRange)?;
-            slots.import(at, &entry.name)
+            slots.import(at, &entry.name, fixed)
         });
         (v4, v6)
     }
@@ -185,6 +187,8 @@ struct Slot {
     released: Option<u32>,
     /// For this name only.
     reserved: bool,
+    /// Nobody else gets it, by a file that is only read.
+    fixed: bool,
 }
 
 /// One family's addresses by index; only those that were ever used take memory.
@@ -213,24 +217,30 @@ impl Slots {
             let fresh = unused.filter(|_| self.used.len() < self.remember);
             self.last_of(name).or(fresh).or_else(|| self.oldest()).or(unused)
         } else {
-            let mut free = self.dynamic().filter(|(_, slot)| slot.released.is_some());
+            let mut free =
+                self.dynamic().filter(|(_, slot)| slot.released.is_some() && !slot.fixed);
             [free.next().map(|(at, _)| at), unused].into_iter().flatten().min()
         }?;
-        self.used.insert(at, Slot { name: name.to_owned(), released: None, reserved: false });
+        self.put(at, name, None, false);
         Some(at)
     }
 
     /// Takes this very address, and keeps it for `name` afterwards.
     fn hold(&mut self, at: u32, name: &str) {
-        self.used.insert(at, Slot { name: name.to_owned(), released: None, reserved: true });
+        self.put(at, name, None, true);
+    }
+
+    /// Whoever has an address, it stays fixed if it was.
+    fn put(&mut self, at: u32, name: &str, released: Option<u32>, reserved: bool) {
+        let fixed = self.used.get(&at).is_some_and(|slot| slot.fixed);
+        self.used.insert(at, Slot { name: name.to_owned(), released, reserved, fixed });
     }
 
     /// Keeps an address for `name`; one that somebody holds stays with its holder until then.
     fn reserve(&mut self, at: u32, name: &str) {
         let held = self.used.get(&at).is_some_and(|slot| slot.released.is_none());
         if !held {
-            let slot = Slot { name: name.to_owned(), released: Some(0), reserved: true };
-            self.used.insert(at, slot);
+            self.put(at, name, Some(0), true);
         }
     }
 
@@ -247,11 +257,12 @@ impl Slots {
         }
     }
 
-    fn import(&mut self, at: u32, name: &str) -> Result<(), ImportError> {
+    fn import(&mut self, at: u32, name: &str, fixed: bool) -> Result<(), ImportError> {
         if self.used.contains_key(&at) || self.last_of(name).is_some() {
             return Err(ImportError::Taken);
         }
-        self.used.insert(at, Slot { name: name.to_owned(), released: Some(0), reserved: false });
+        let name = name.to_owned();
+        self.used.insert(at, Slot { name, released: Some(0), reserved: false, fixed });
         Ok(())
     }
 
@@ -261,7 +272,8 @@ impl Slots {
     }
 
     fn oldest(&self) -> Option<u32> {
-        let free = self.dynamic().filter_map(|(at, slot)| Some((slot.released?, at)));
+        let free = self.dynamic().filter(|(_, slot)| !slot.fixed);
+        let free = free.filter_map(|(at, slot)| Some((slot.released?, at)));
         free.min().map(|(_, at)| at)
     }
 
@@ -333,15 +345,15 @@ mod tests {
         assert_eq!(rows.len(), 2);
         let mut after = pools("10.8.0.0/24", "fd00::/64");
         for row in &rows {
-            assert_eq!(after.import(row), (Ok(()), Ok(())));
+            assert_eq!(after.import(row, false), (Ok(()), Ok(())));
         }
         assert_eq!(lease(&mut after, "b"), b);
         assert_eq!(after.export(), rows);
         let taken = Remembered { name: "c".into(), lease: b };
-        assert_eq!(after.import(&taken).0, Err(ImportError::Taken));
+        assert_eq!(after.import(&taken, false).0, Err(ImportError::Taken));
         let v4 = Some(Ipv4Addr::new(10, 8, 0, 1));
         let outside = Remembered { name: "c".into(), lease: Lease { v4, v6: None } };
-        assert_eq!(after.import(&outside), (Err(ImportError::OutOfRange), Ok(())));
+        assert_eq!(after.import(&outside, false), (Err(ImportError::OutOfRange), Ok(())));
         assert!(after.take_changed() && !after.take_changed());
     }
 
@@ -379,8 +391,27 @@ mod tests {
         let bases: Vec<_> = rows.iter().filter_map(|row| row.lease.v4).collect();
         assert_eq!(bases, [Ipv4Addr::new(10, 8, 0, 4), Ipv4Addr::new(10, 8, 0, 8)]);
         let mut after = Pools::new(pool, None, 100);
-        rows.iter().for_each(|row| assert_eq!(after.import(row), (Ok(()), Ok(()))));
+        rows.iter().for_each(|row| assert_eq!(after.import(row, false), (Ok(()), Ok(()))));
         assert_eq!(lease(&mut after, "b").v4, Some(Ipv4Addr::new(10, 8, 0, 10)));
+    }
+
+    #[test]
+    fn fixed_addresses_wait_for_their_name() {
+        for sticky in [true, false] {
+            let mut pools = pools("10.8.0.0/29", "");
+            let v4 = Some(Ipv4Addr::new(10, 8, 0, 3));
+            let row = Remembered { name: "a".into(), lease: Lease { v4, v6: None } };
+            assert_eq!(pools.import(&row, true), (Ok(()), Ok(())));
+            let mut any = |name: &str| pools.lease(name, sticky, Lease::default()).v4;
+            let others: Vec<_> = (0..5).filter_map(|_| any("b")).collect();
+            assert_eq!(others.len(), 4);
+            assert!(!others.contains(&Ipv4Addr::new(10, 8, 0, 3)));
+            if sticky {
+                assert_eq!(any("a"), v4);
+                pools.release(Lease { v4, v6: None });
+                assert!(lease(&mut pools, "c").is_empty(), "still fixed");
+            }
+        }
     }
 
     #[test]

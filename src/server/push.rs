@@ -307,6 +307,7 @@ mod tests {
             initial_rate: (1, core::time::Duration::from_secs(1)),
             force_cookie: false,
             login: crate::config::hooks::Login::default(),
+            pool_persist: None,
         }
     }
 

@@ -77,7 +77,7 @@ pub fn client_revoke(options: &cli::ClientRevoke) -> Result<(), String> {
 
 /// `sixgate status`.
 pub fn status(options: &cli::Status) -> Result<(), String> {
-    match ask(&options.dir, "status") {
+    match ask(&options.dir, if options.json { "status json" } else { "status" }) {
         Ok(answer) => print(&answer),
         Err(None) => Err(format!("no server is running with {}", options.dir.display())),
         Err(Some(error)) => Err(format!("the server does not answer: {error}")),

@@ -4,7 +4,7 @@
 //! then the connection ends:
 //!
 //! ```text
-//! status                 clients, counters
+//! status [json]          clients, counters
 //! kill NAME              end the connections of that common name
 //! revoke HEX [HEX ...]   these certificate serial numbers are void from now on
 //! pid | version
@@ -39,6 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub enum Request {
     /// Clients and counters.
     Status,
+    /// The same as JSON.
+    StatusJson,
     /// End the connections of a common name.
     Kill(String),
     /// Certificates that are void from now on, by serial number.
@@ -56,6 +58,7 @@ impl Request {
         let rest = rest.trim();
         match (word, rest) {
             ("status", "") => Ok(Self::Status),
+            ("status", "json") => Ok(Self::StatusJson),
             ("pid", "") => Ok(Self::Pid),
             ("version", "") => Ok(Self::Version),
             ("kill", name) if !name.is_empty() && name.len() <= MAX_NAME => {

@@ -17,11 +17,12 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::ctl_socket::{ControlSocket, MAX_CONNECTIONS, Request};
+use super::ctl_socket::{ControlSocket, MAX_CONNECTIONS};
 use super::hooks::Hooks;
 use super::poll::PollSet;
+use super::reports::Reports;
 use super::resolve::Resolver;
-use super::signal::{Signal, Signals};
+use super::signal::Signals;
 use super::status::{self, ShellCounters};
 use super::tun::{TunDevice, TunFailure};
 use super::tunnel::TunnelConfig;
@@ -40,8 +41,8 @@ const TRANSMIT_BATCH: usize = 256;
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Shortest wait while a timer that was just served still claims to be due.
 const BREATH: Duration = Duration::from_millis(1);
-/// UDP, TUN, signals, look-ups, the control socket and its connections, scripts.
-const DESCRIPTORS: usize = 5 + MAX_CONNECTIONS + MAX_HOOKS;
+/// UDP, TUN, signals, look-ups, management, the control socket and its connections, scripts.
+const DESCRIPTORS: usize = 6 + MAX_CONNECTIONS + MAX_HOOKS;
 
 /// What has to be decided or done beside the traffic, different for each role.
 pub trait Upkeep<E> {
@@ -78,6 +79,8 @@ pub struct EventLoop<E, U> {
     pub resolver: Resolver,
     /// Scripts.
     pub hooks: Hooks,
+    /// Management interface and files for others to read.
+    pub reports: Reports,
 }
 
 impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
@@ -102,6 +105,7 @@ impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
         turns.drain(turns.clock.now());
         loop {
             if let Some(end) = turns.end.take() {
+                turns.last_reports(&end);
                 let EventLoop { hooks, tunnel, .. } = &mut turns.shell;
                 hooks.take_down(|| tunnel.revert());
                 return end;
@@ -146,6 +150,9 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         if self.blocked.is_none() {
             descriptors.add(shell.tun.as_raw_fd(), true, false);
         }
+        if let Some((fd, read, write)) = shell.reports.interest() {
+            descriptors.add(fd, read, write);
+        }
         for (fd, write) in shell.control.iter().flat_map(ControlSocket::interests) {
             descriptors.add(fd, !write, write);
         }
@@ -157,6 +164,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             shell.hooks.deadline(now),
             shell.engine.poll_timeout(),
             shell.control.as_ref().and_then(ControlSocket::deadline),
+            shell.reports.deadline(),
             self.leave_at,
             Some(self.upkeep_due),
         ];
@@ -177,9 +185,13 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             self.handle_signals(now);
         }
         self.handle_control(now, ready);
+        self.handle_reports(now);
         if ready.is_ready(self.shell.resolver.as_raw_fd())
             && let Some(addresses) = self.shell.resolver.poll()
         {
+            if !addresses.is_empty() {
+                self.shell.reports.resolved();
+            }
             self.shell.engine.handle_reply(now, Reply::Resolved(addresses));
             self.drain(now);
         }
@@ -193,66 +205,6 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             self.handle_tun(now);
         }
         self.drain(now);
-    }
-
-    fn handle_signals(&mut self, now: Now) {
-        while let Some(signal) = self.shell.signals.next() {
-            match signal {
-                Signal::Shutdown if self.leave_at.is_some() => {
-                    log::info!("ending at once");
-                    self.end = Some(Ok(()));
-                }
-                Signal::Shutdown => {
-                    log::info!("ending");
-                    self.leave_at = Some(now.mono + GOODBYE);
-                    self.shell.engine.handle_reply(now, Reply::Shutdown);
-                }
-                Signal::Restart => {
-                    log::info!("dropping all connections and starting afresh");
-                    self.shell.engine.handle_reply(now, Reply::Restart);
-                }
-                // Looked after in its turn.
-                Signal::Child => self.child_ended = true,
-                Signal::Status => {
-                    let engine = &self.shell.engine;
-                    let text = status::render(&engine.clients(), engine.drops(), self.counters);
-                    text.lines().for_each(|line| log::info!("{line}"));
-                }
-            }
-        }
-        self.drain(now);
-    }
-
-    fn handle_control(&mut self, now: Now, ready: &PollSet<DESCRIPTORS>) {
-        let Some(mut control) = self.shell.control.take() else { return };
-        let overdue = control.deadline().is_some_and(|due| due <= now.mono);
-        if overdue || control.interests().any(|(fd, _)| ready.is_ready(fd)) {
-            control.serve(now.mono, |request| self.answer(now, request));
-        }
-        self.shell.control = Some(control);
-    }
-
-    fn answer(&mut self, now: Now, request: Request) -> String {
-        let engine = &mut self.shell.engine;
-        match request {
-            Request::Status => status::render(&engine.clients(), engine.drops(), self.counters),
-            Request::Pid => format!("{}\n", std::process::id()),
-            Request::Version => format!("{}\n", env!("CARGO_PKG_VERSION")),
-            Request::Kill(name) => {
-                let count = engine.clients().iter().filter(|c| c.common_name == name).count();
-                engine.handle_reply(now, Reply::Kick(name));
-                self.drain(now);
-                format!("ok {count}\n")
-            }
-            Request::Revoke(serials) => {
-                let before = engine.clients().len();
-                self.shell.upkeep.revoke(&serials);
-                engine.handle_reply(now, Reply::Revoked(serials));
-                let after = engine.clients().len();
-                self.drain(now);
-                format!("ok {}\n", before.saturating_sub(after))
-            }
-        }
     }
 
     fn handle_timers(&mut self, now: Now) {
@@ -270,7 +222,9 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
 
     fn send_blocked(&mut self) {
         let Some(to) = self.blocked.take() else { return };
-        let sent = self.shell.udp.send(to, &self.blocked_bytes);
+        let bytes = std::mem::take(&mut self.blocked_bytes);
+        let sent = self.send_datagram(to, &bytes);
+        self.blocked_bytes = bytes;
         if sent.is_err_and(|error| self.is_full(&error)) {
             self.blocked = Some(to);
         }
@@ -297,6 +251,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             match self.shell.udp.receive(space) {
                 Ok(got) if got.truncated => self.counters.oversized += 1,
                 Ok(got) => {
+                    self.counters.traffic.link_in += got.len as u64;
                     packet.truncate(got.len);
                     let verdict = self.shell.engine.handle_udp(now, got.from, &mut packet);
                     // Another client's packet is not held back for: it would hold up the rest.
@@ -320,6 +275,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             let Ok(space) = packet.push_back(room) else { break };
             match self.shell.tun.read(space) {
                 Ok(len) => {
+                    self.counters.traffic.tun_in += len as u64;
                     packet.truncate(len);
                     let verdict = self.shell.engine.handle_tun(now, &mut packet);
                     if let Some(to) = self.carry_out(now, verdict, &packet) {
@@ -358,7 +314,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             Verdict::Consumed => self.drain_transmit(now),
             Verdict::ToTun => self.deliver(packet.as_slice()),
             Verdict::ToUdp(to) => {
-                let sent = self.shell.udp.send(to, packet.as_slice());
+                let sent = self.send_datagram(to, packet.as_slice());
                 return sent.is_err_and(|error| self.is_full(&error)).then_some(to);
             }
             Verdict::Broadcast { to_tun } => {
@@ -383,15 +339,21 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
 
     fn deliver(&mut self, packet: &[u8]) {
         match self.shell.tun.write(packet) {
-            Ok(()) => {}
+            Ok(()) => self.counters.traffic.tun_out += packet.len() as u64,
             Err(TunFailure::Empty | TunFailure::Refused) => self.counters.undelivered += 1,
             Err(TunFailure::Gone) => self.tun_gone(),
         }
     }
 
+    fn send_datagram(&mut self, to: Endpoint, datagram: &[u8]) -> std::io::Result<()> {
+        self.shell.udp.send(to, datagram)?;
+        self.counters.traffic.link_out += datagram.len() as u64;
+        Ok(())
+    }
+
     /// Sends what is sent again when it is lost, or what nobody misses.
     fn send(&mut self, to: Endpoint, datagram: &[u8]) {
-        if let Err(error) = self.shell.udp.send(to, datagram)
+        if let Err(error) = self.send_datagram(to, datagram)
             && self.is_full(&error)
         {
             self.counters.unsent += 1;
@@ -432,20 +394,35 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                 shell.engine.handle_reply(now, Reply::Admit { ticket, verdict });
             }
             // The engine has logged both in its own words; hooks will want them.
-            Command::ClientUp(client) => log::debug!("client up: {}", status::describe(&client)),
+            Command::ClientUp(client) => {
+                log::debug!("client up: {}", status::describe(&client));
+                shell.reports.client_up(&client, shell.engine.clients().len());
+            }
             Command::ClientDown(client) => {
                 log::debug!("client down: {}", status::describe(&client));
+                shell.reports.client_down(&client);
             }
-            Command::Resolve { host, port, family } => shell.resolver.start(host, port, family),
+            Command::SavePool(text) => shell.reports.save_leases(&text),
+            Command::Resolve { host, port, family } => {
+                shell.reports.resolving(port);
+                shell.resolver.start(host, port, family);
+            }
             Command::Configure(settings) => {
+                shell.reports.configured(&settings, false);
                 let result = shell.tunnel.apply(&settings);
                 // With an `up` script, the answer comes when that has ended.
+                if result.is_ok() {
+                    shell.reports.configured(&settings, true);
+                }
                 if result.is_err() || !shell.hooks.request_up(&settings) {
                     shell.engine.handle_reply(now, Reply::Configured(result));
                 }
                 self.serve_hooks(now);
             }
-            Command::Deconfigure => shell.hooks.take_down(|| shell.tunnel.revert()),
+            Command::Deconfigure => {
+                shell.reports.deconfigured();
+                shell.hooks.take_down(|| shell.tunnel.revert());
+            }
             Command::RunHook(request) => {
                 if let Some(reply) = shell.hooks.request(*request) {
                     shell.engine.handle_reply(now, reply);
@@ -462,6 +439,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
     }
 }
 
+mod requests;
 mod scripts;
 #[cfg(test)]
 mod tests;

@@ -4,11 +4,13 @@
 //! instead of written, and above a rate the rest is counted, too; both counts are reported. What is
 //! worth a line, and at which level, is everybody else's business.
 
+use std::collections::VecDeque;
 use std::ffi::{CString, c_char};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
 use std::mem;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -61,6 +63,13 @@ struct Logger(Mutex<Option<State>>);
 
 static LOGGER: Logger = Logger(Mutex::new(None));
 
+/// The verbosity in force.
+static VERB: AtomicU8 = AtomicU8::new(1);
+
+/// Lines for the management interface to take, at most `KEEP` of them.
+static KEPT: Mutex<VecDeque<(UnixTime, Level, String)>> = Mutex::new(VecDeque::new());
+static KEEP: AtomicUsize = AtomicUsize::new(0);
+
 /// Starts logging to `target`, or moves it there.
 pub fn start(target: Target, verb: u8) {
     let clock = Clock::new();
@@ -77,7 +86,45 @@ pub fn start(target: Target, verb: u8) {
     });
     // Fails only when it was set before, to the same logger.
     let _ = log::set_logger(&LOGGER);
+    set_verb(verb);
+}
+
+/// Changes the verbosity.
+pub fn set_verb(verb: u8) {
+    VERB.store(verb, Ordering::Relaxed);
     log::set_max_level(level(verb));
+}
+
+/// The verbosity in force.
+pub fn verb() -> u8 {
+    VERB.load(Ordering::Relaxed)
+}
+
+/// Keeps the newest lines from now on until they are taken, at most so many.
+pub fn keep_lines(count: usize) {
+    KEEP.store(count, Ordering::Relaxed);
+}
+
+/// Whether there are kept lines.
+pub fn has_kept_lines() -> bool {
+    !KEPT.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+}
+
+/// The lines since they were taken the last time.
+pub fn take_kept_lines() -> VecDeque<(UnixTime, Level, String)> {
+    mem::take(&mut KEPT.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn keep(level: Level, text: &str) {
+    let count = KEEP.load(Ordering::Relaxed);
+    if count == 0 {
+        return;
+    }
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    while kept.len() >= count {
+        kept.pop_front();
+    }
+    kept.push_back((unix_time(), level, text.to_owned()));
 }
 
 /// Whether lines go to standard error, or nowhere yet.
@@ -164,6 +211,7 @@ impl State {
     }
 
     fn write(&mut self, level: Level, text: &str) {
+        keep(level, text);
         // Nothing can be done about a log that cannot be written.
         match &mut self.target {
             Target::Stderr { stamps } => {
@@ -192,6 +240,14 @@ fn line(stamp: bool, level: Level, text: &str) -> String {
     line.push_str(text);
     line.push('\n');
     line
+}
+
+/// Local date and time as `2026-01-31 12:00:00`.
+pub fn local_date(time: UnixTime) -> String {
+    let mut text = String::new();
+    push_time(&mut text, time);
+    text.pop();
+    text
 }
 
 /// Local date and time with a blank behind.

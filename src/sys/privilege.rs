@@ -57,6 +57,16 @@ impl Identity {
         })
     }
 
+    /// The user's id, if one is named.
+    pub fn uid(self) -> Option<u32> {
+        self.user.map(|(uid, _)| uid)
+    }
+
+    /// The group's id, if one is named.
+    pub const fn gid(self) -> Option<u32> {
+        self.group
+    }
+
     /// Becomes that user with CAP_NET_ADMIN only, and can never get more again.
     pub fn assume(self) -> Result<(), String> {
         self.try_assume().map_err(|error| format!("cannot give up privileges: {error}"))

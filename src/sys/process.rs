@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::check;
 
+/// This process's id.
+pub fn id() -> u32 {
+    std::process::id()
+}
+
 /// Puts the process into the background: no terminal, no standard streams, its own session. The
 /// caller's descriptors stay open, and the working directory stays, too: relative names of files
 /// that are read again (a revocation list) keep their meaning.

@@ -23,6 +23,7 @@ use super::logger::{self, Target};
 use super::netlink::Netlink;
 use super::privilege::{self, Identity};
 use super::process::{self, PidFile};
+use super::reports::Reports;
 use super::resolve::Resolver;
 use super::signal::Signals;
 use super::store::DiskFiles;
@@ -46,6 +47,10 @@ pub fn run(mut config: Config) -> Result<(), String> {
         revoked.notes.iter().for_each(|note| log::warn!("{note}"));
         config.tls.revoked.extend(revoked.serials());
     }
+    let mut reports = Reports::open(&config)?;
+    if !reports.hold()? {
+        return Ok(());
+    }
     let config = Arc::new(config);
     let now = Clock::new().now();
     let random = Box::new(OsRandom::new());
@@ -58,17 +63,23 @@ pub fn run(mut config: Config) -> Result<(), String> {
             for (name, settings) in survey.settings.iter().filter(|(name, _)| name != DEFAULT) {
                 engine.reserve(name, settings);
             }
+            if let (Some(persist), Some(file)) = (&role.pool_persist, reports.leases()) {
+                for (line, fault) in engine.restore_pool(file) {
+                    log::warn!("{}:{line}: {fault}", persist.file.display());
+                }
+            }
             let upkeep = ServerUpkeep::new(
                 config.tls.clone(),
                 config.process.state.clone(),
                 folder,
                 Server::replace_identity,
             );
-            serve(&config, engine, upkeep, Some(server_settings(role, config.device.mtu)))
+            let settings = server_settings(role, config.device.mtu);
+            serve(&config, engine, upkeep, Some(settings), reports)
         }
         Role::Client(_) => {
             let engine = Client::new(Arc::clone(&config), now, random)?;
-            serve(&config, engine, ClientUpkeep, None)
+            serve(&config, engine, ClientUpkeep, None, reports)
         }
     }
 }
@@ -159,6 +170,7 @@ fn serve<E: Engine, U: Upkeep<E>>(
     engine: E,
     upkeep: U,
     settings: Option<TunnelSettings>,
+    mut reports: Reports,
 ) -> Result<(), String> {
     let process = &config.process;
     let identity = Identity::find(process.user.as_deref(), process.group.as_deref())?;
@@ -185,7 +197,8 @@ fn serve<E: Engine, U: Upkeep<E>>(
     }
     identity.assume()?;
     announce(&udp, &tun, settings.as_ref());
-    EventLoop { engine, upkeep, udp, tun, tunnel, signals, control, resolver, hooks }.run()
+    reports.started(settings.as_ref());
+    EventLoop { engine, upkeep, udp, tun, tunnel, signals, control, resolver, hooks, reports }.run()
 }
 
 fn announce(udp: &UdpSocket, tun: &TunDevice, settings: Option<&TunnelSettings>) {

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::engine::{ClientInfo, DropCounters, DropReason};
+use crate::manage::Traffic;
 
 /// What the shell itself could not deliver.
 #[derive(Debug, Clone, Copy, Default)]
@@ -15,6 +16,8 @@ pub struct ShellCounters {
     pub unsent: u64,
     /// Packets the TUN device did not take.
     pub undelivered: u64,
+    /// Bytes that came and went.
+    pub traffic: Traffic,
 }
 
 /// The whole status.
@@ -29,16 +32,21 @@ pub fn render(clients: &[ClientInfo], drops: &DropCounters, shell: ShellCounters
         // Writing to a String cannot fail.
         let _ = writeln!(text, "client {}", describe(client));
     }
+    for (name, count) in counters(drops, shell) {
+        let _ = writeln!(text, "dropped {name} {count}");
+    }
+    text
+}
+
+/// What was dropped, by reason; reasons that never occurred are left out.
+pub fn counters(drops: &DropCounters, shell: ShellCounters) -> Vec<(&'static str, u64)> {
     let own = [
         ("oversized", shell.oversized),
         ("unsent", shell.unsent),
         ("undelivered", shell.undelivered),
     ];
     let counted = DropReason::ALL.iter().map(|reason| (reason.as_str(), drops.of(*reason)));
-    for (name, count) in counted.chain(own).filter(|(_, count)| *count > 0) {
-        let _ = writeln!(text, "dropped {name} {count}");
-    }
-    text
+    counted.chain(own).filter(|(_, count)| *count > 0).collect()
 }
 
 /// A client on one line. Name, version and platform are the peer's words.

@@ -302,7 +302,7 @@ impl Net {
                     let outcome = (node.hook)(request)?;
                     Some(Reply::HookDone { ticket, outcome })
                 }),
-                Command::ClientUp(_) | Command::ClientDown(_) => None,
+                Command::ClientUp(_) | Command::ClientDown(_) | Command::SavePool(_) => None,
             };
             node.commands.push(command);
             if let Some(reply) = reply {

@@ -9,6 +9,7 @@ mod ccd;
 mod client;
 mod data;
 mod hooks;
+mod manage;
 mod process;
 mod push;
 mod routes;

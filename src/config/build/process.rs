@@ -1,6 +1,6 @@
 //! About the process: `user`, `group`, `verb`, log and files.
 
-use super::Build;
+use super::{Build, manage};
 use crate::config::Process;
 
 /// All of `config::Process`.
@@ -25,6 +25,9 @@ pub(super) fn process(b: &mut Build<'_>) -> Process {
         syslog: b.line("syslog").or(daemon).map(|line| line.arg(0).unwrap_or("sixgate").to_owned()),
         log_file,
         pid_file: path(b, "writepid"),
+        status_file: manage::status_file(b),
+        status_version: b.value("status-version", 1..=3).unwrap_or(1) as u8,
+        management: manage::management(b),
         state: path(b, "sixgate-state"),
     }
 }

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Build, addresses, ccd, hooks, routes};
-use crate::config::{ServerRole, Timers, Transport};
+use crate::config::lex::Line;
+use crate::config::{PoolPersist, ServerRole, Timers, Transport};
 use crate::limits::MAX_CLIENTS;
 
 /// All of `config::ServerRole`.
@@ -44,7 +45,18 @@ pub(super) fn role(b: &mut Build<'_>, timers: &Timers) -> ServerRole {
             .line("tls-crypt-v2")
             .is_some_and(|line| line.arg(1) == Some("force-cookie")),
         login: hooks::login(b, timers),
+        pool_persist: b.line("ifconfig-pool-persist").and_then(|line| pool_persist(b, line)),
     }
+}
+
+/// `ifconfig-pool-persist FILE [SECONDS]`; with 0 the file is only read [9.3].
+fn pool_persist(b: &mut Build<'_>, line: &Line) -> Option<PoolPersist> {
+    let seconds = match line.arg(1) {
+        Some(_) => b.number(line, 1, 0..=86_400)?,
+        None => 600,
+    };
+    let every = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
+    Some(PoolPersist { file: b.source.path(line.arg(0)?), every })
 }
 
 /// Whether the address we listen on lies inside the tunnel's own network.

@@ -25,7 +25,7 @@ super::rows! { "Addresses, routes, clients";
 "ifconfig-nowarn", 0, 0, [BOTH], Ignored("addresses are not compared with the peer's"), "do not compare addresses with the peer's";
 "ifconfig-pool", 2, 3, [SERVER], Done, "first and last IPv4 address for clients, and their mask";
 "ifconfig-pool-linear", 0, 0, [SERVER], Refused("gone since OpenVPN 2.5; use `topology subnet`"), "one address per client";
-"ifconfig-pool-persist", 1, 2, [SERVER], Ignored("a client gets the same address again while the server runs; the file is neither read nor written yet"), "file with the addresses of clients";
+"ifconfig-pool-persist", 1, 2, [SERVER], Done, "file with the addresses of clients";
 "ifconfig-push", 2, 3, [CCD], Done, "fixed IPv4 address of this client, with the network mask or (net30, p2p) the other end";
 "ifconfig-push-constraint", 2, 2, [SERVER], Refused("not supported yet"), "limit what `ifconfig-push` may give";
 "iproute", 1, 1, [BOTH], Ignored("addresses and routes are set without external programs"), "program that sets routes";

@@ -133,6 +133,7 @@ fn start() -> (JoinHandle<Result<(), String>>, StdSocket, SocketAddr) {
             control: None,
             resolver: Resolver::new().unwrap(),
             hooks: Hooks::new(crate::config::hooks::Hooks::default(), Duration::from_secs(60)),
+            reports: Reports::default(),
         };
         shell.run()
     });

@@ -1,0 +1,187 @@
+//! The sockets of the management interface: TCP or Unix, one connection at a time; others wait in
+//! the kernel until it ends. What is said is [`manage`](crate::manage)'s business, doing what is
+//! asked the event loop's.
+
+use std::fs::{self, File, Permissions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use super::logger;
+use super::privilege::Identity;
+use crate::config::{Management, ManagementAddress};
+use crate::manage::console::{Console, Settings};
+use crate::manage::{Action, View};
+use crate::time::Instant;
+
+/// The listening socket, the connection if there is one, and what they are talked to with.
+#[derive(Debug)]
+pub struct ManagementSocket {
+    /// Histories and answers.
+    pub console: Console,
+    listener: Listener,
+    /// Read and written like a file, whichever family the socket has.
+    stream: Option<File>,
+}
+
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+impl ManagementSocket {
+    /// Starts to listen, and to keep log lines.
+    pub fn bind(config: &Management, server: bool) -> Result<Self, String> {
+        let listener = match &config.listen {
+            ManagementAddress::Tcp(address) => TcpListener::bind(address)
+                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+                .map(Listener::Tcp)
+                .map_err(|error| format!("management {address}: {error}"))?,
+            ManagementAddress::Unix(path) => bind_unix(path, config)?,
+        };
+        logger::keep_lines(config.log_lines);
+        let settings = Settings {
+            server,
+            password: config.password.as_ref().map(|secret| secret.0.clone()),
+            log_lines: config.log_lines,
+            hold: config.hold,
+        };
+        Ok(Self { console: Console::new(settings), listener, stream: None })
+    }
+
+    /// What to wait for: descriptor, for reading, for writing.
+    pub fn interest(&self) -> (RawFd, bool, bool) {
+        match (&self.stream, &self.listener) {
+            (Some(stream), _) => {
+                let write = !self.console.output().is_empty();
+                (stream.as_raw_fd(), self.console.room() > 0, write)
+            }
+            (None, Listener::Tcp(listener)) => (listener.as_raw_fd(), true, false),
+            (None, Listener::Unix(listener, _)) => (listener.as_raw_fd(), true, false),
+        }
+    }
+
+    /// When it wants attention at the latest.
+    pub fn deadline(&self) -> Option<Instant> {
+        if logger::has_kept_lines() || self.console.has_line() {
+            return Some(Instant::ZERO);
+        }
+        self.console.poll_timeout()
+    }
+
+    /// Accepts and reads as far as possible without waiting.
+    pub fn receive(&mut self) {
+        self.take_log();
+        if self.stream.is_none()
+            && let Some(stream) = self.listener.accept()
+        {
+            log::info!("management: a program has connected");
+            self.stream = Some(stream);
+            self.console.connect();
+        }
+        let mut chunk = [0; 256];
+        while let Some(stream) = &mut self.stream {
+            let room = self.console.room().min(chunk.len());
+            let Some(space) = chunk.get_mut(..room).filter(|space| !space.is_empty()) else {
+                break;
+            };
+            match stream.read(space) {
+                Ok(0) => self.close(),
+                Ok(len) => self.console.input(chunk.get(..len).unwrap_or_default()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.close(),
+            }
+        }
+    }
+
+    /// Answers lines until one wants something done.
+    pub fn next(&mut self, now: Instant, view: &View) -> Option<Action> {
+        self.console.next(now, view)
+    }
+
+    /// Sends as far as possible without waiting.
+    pub fn send(&mut self) {
+        while let Some(stream) = self.stream.as_mut().filter(|_| !self.console.output().is_empty())
+        {
+            match stream.write(self.console.output()) {
+                Ok(0) => self.close(),
+                Ok(len) => self.console.sent(len),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.close(),
+            }
+        }
+        if self.console.is_finished() {
+            self.close();
+        }
+    }
+
+    /// Hands over what was logged since the last time.
+    pub fn take_log(&mut self) {
+        for (time, level, text) in logger::take_kept_lines() {
+            self.console.log_line(time, level, &text);
+        }
+    }
+
+    fn close(&mut self) {
+        log::info!("management: the connection has ended");
+        self.stream = None;
+        self.console.disconnect();
+    }
+}
+
+impl Listener {
+    fn accept(&self) -> Option<File> {
+        let stream: OwnedFd = match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().ok()?;
+                stream.set_nonblocking(true).ok()?;
+                stream.into()
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().ok()?;
+                stream.set_nonblocking(true).ok()?;
+                stream.into()
+            }
+        };
+        Some(stream.into())
+    }
+}
+
+fn bind_unix(path: &Path, config: &Management) -> Result<Listener, String> {
+    let explain = |error: std::io::Error| format!("management {}: {error}", path.display());
+    match UnixStream::connect(path) {
+        Ok(_) => return Err(format!("management {}: another program serves it", path.display())),
+        // Left behind by a process that was killed.
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(explain)?;
+        }
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).map_err(explain)?;
+    let (user, group) = &config.client;
+    let who = Identity::find(user.as_deref(), group.as_deref())?;
+    let mode = if group.is_some() { 0o660 } else { 0o600 };
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(explain)?;
+    if user.is_some() || group.is_some() {
+        chown(path, who.uid(), who.gid()).map_err(explain)?;
+    }
+    listener.set_nonblocking(true).map_err(explain)?;
+    Ok(Listener::Unix(listener, path.to_owned()))
+}
+
+impl Drop for ManagementSocket {
+    fn drop(&mut self) {
+        self.take_log();
+        self.send();
+        if let Listener::Unix(_, path) = &self.listener {
+            // As another user it may be impossible; the next start removes it.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
