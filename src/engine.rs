@@ -179,6 +179,8 @@ pub enum Command {
     },
     /// (Client) give the TUN device these addresses and routes. Wants [`Reply::Configured`].
     Configure(Box<TunnelSettings>),
+    /// (Client) keep this address reachable outside the tunnel: the next server.
+    KeepReachable(IpAddr),
     /// (Client) take back what `Configure` did.
     Deconfigure,
     /// Run a script if one is configured for the occasion. Wants [`Reply::HookDone`] if the request
@@ -323,6 +325,8 @@ pub enum Reply {
     Shutdown,
     /// Drop every connection and start afresh (SIGUSR1).
     Restart,
+    /// Addresses or routes of the host have changed.
+    NetworkChanged,
 }
 
 /// A server or a client, driven by `sys::event_loop` and by the tests' simulated network.

@@ -66,6 +66,7 @@ pub mod limits;
 pub mod manage;
 pub mod pki;
 pub mod random;
+pub mod rate;
 pub mod server;
 pub mod session;
 pub mod sys;

@@ -19,7 +19,7 @@ use sixgate::session::data::Format;
 use sixgate::session::keys::Derivation;
 use sixgate::session::wrap::{Wrap, WrapId, WrapKey};
 use sixgate::session::{
-    DataParams, Role, Session, SessionConfig, SessionEvent, SharedUnixTime, TlsContext,
+    DataParams, Login, Role, Session, SessionConfig, SessionEvent, SharedUnixTime, TlsContext,
 };
 use sixgate::wire::control::{AckList, Body, Header, MessageId, SessionId};
 use sixgate::wire::message::Message;
@@ -51,7 +51,7 @@ impl Raw {
             timers: config.timers,
             options: String::new(),
             peer_info: format!("IV_PROTO={proto}\nIV_CIPHERS=AES-256-GCM\n"),
-            credentials: None,
+            credentials: Login::default(),
             control_mtu: CONTROL_MTU,
             send_window: SEND_WINDOW,
         });

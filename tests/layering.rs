@@ -14,6 +14,7 @@ const RINGS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("time", &[]),
     ("random", &[]),
+    ("rate", &["time"]),
     ("buf", &["limits"]),
     ("engine", &["buf", "config", "time", "wire"]),
     // `config` here is names and plain values: ciphers, digests, the kinds of mssfix.
@@ -25,11 +26,17 @@ const RINGS: &[(&str, &[&str])] = &[
     ("session", &["buf", "config", "engine", "limits", "random", "time", "wire"]),
     (
         "server",
-        &["buf", "config", "engine", "limits", "manage", "random", "session", "time", "wire"],
+        &[
+            "buf", "config", "engine", "limits", "manage", "random", "rate", "session", "time",
+            "wire",
+        ],
     ),
     (
         "client",
-        &["buf", "config", "engine", "limits", "manage", "random", "session", "time", "wire"],
+        &[
+            "buf", "config", "engine", "limits", "manage", "random", "rate", "session", "time",
+            "wire",
+        ],
     ),
 ];
 

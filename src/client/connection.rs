@@ -1,39 +1,41 @@
 //! One connection attempt of the client, from the first packet to the last: handshake, pull, tunnel,
 //! goodbye [7.2, 10.2].
 //!
-//! The protocol is `session`'s; which server comes next is decided by the engine in `mod.rs` from
-//! the [`Outcome`].
+//! The protocol is `session`'s; what a push means is in `pull`, the packets are in `traffic`; which
+//! server comes next is decided by the engine in `mod.rs` from the [`Outcome`].
 
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use log::{debug, info, warn};
+use log::{debug, info};
+use zeroize::Zeroizing;
 
 use super::offer;
-use super::pushed::{self, Collector, Pushed};
+use super::pushed::Collector;
+use super::traffic::{ICMP_RATE, Idle};
 use crate::buf::PacketMut;
-use crate::config::{self, CipherName, Config};
-use crate::engine::{Command, DropReason, ExitReason, TunnelSettings, Verdict};
+use crate::config::option::TunnelOption;
+use crate::config::{ClientRole, Config, Mssfix, Remote};
+use crate::engine::{Command, ExitReason, TunnelSettings};
 use crate::limits::HEADROOM;
 use crate::random::Random;
-use crate::session::data::{self, Format, Payload};
-use crate::session::keys::Derivation;
+use crate::rate::RateLimit;
+use crate::session::data;
 use crate::session::{
-    Authentication, DataParams, PeerIdentity, Session, SessionConfig, SessionEvent,
+    Authentication, PeerIdentity, Session, SessionConfig, SessionEvent, SessionFailure,
 };
 use crate::time::{Instant, Now};
-use crate::wire::control::Opcode;
-use crate::wire::ip::{IpPacket, Version};
-use crate::wire::key_method::occ_option;
-use crate::wire::message::{Advance, AuthFailure, Message, Options};
-use crate::wire::mss::{self, MssLimits};
+use crate::wire::message::{AuthFailure, Message};
+use crate::wire::mss::MssLimits;
 
 /// First PUSH_REQUEST after the control channel is up; servers since 2.5 push without being asked.
 const FIRST_REQUEST: Duration = Duration::from_millis(500);
 /// Further ones.
 const NEXT_REQUEST: Duration = Duration::from_secs(5);
+/// Pause after a push that cannot be used: it will not be another one soon.
+const BAD_PUSH: Duration = Duration::from_secs(5);
 /// How long a goodbye may take to be delivered.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -51,11 +53,14 @@ pub(super) enum Outcome {
         /// At least so long from now.
         pause: Duration,
     },
+    /// The server does not let us in.
+    Refused(AuthFailure),
     /// Over for good.
     End(ExitReason),
 }
 
-enum Phase {
+/// Where a connection stands.
+pub(super) enum Phase {
     /// TLS and key exchange.
     Handshake,
     /// Waiting for the push; ask (again) at this time.
@@ -70,17 +75,34 @@ enum Phase {
 
 /// The attempt.
 pub(super) struct Connection {
-    server: SocketAddr,
-    session: Session,
-    phase: Phase,
-    collector: Collector,
+    pub(super) server: SocketAddr,
+    pub(super) session: Session,
+    pub(super) phase: Phase,
+    pub(super) collector: Collector,
     identity: Option<PeerIdentity>,
-    server_options: String,
-    mss: Option<MssLimits>,
-    cc_exit: bool,
+    pub(super) server_options: String,
+    /// Tunnel options the server has pushed, for updates to work on.
+    pub(super) pushed: Vec<TunnelOption>,
+    /// What they have come to, together with the file's.
+    pub(super) tunnel: Option<TunnelSettings>,
+    pub(super) mssfix: Option<Mssfix>,
+    pub(super) mss: Option<MssLimits>,
+    /// `block-ipv6`: who answers.
+    pub(super) block_ipv6: Option<Ipv6Addr>,
+    pub(super) icmp: RateLimit,
+    pub(super) idle: Option<Idle>,
+    /// `session-timeout` ends.
+    pub(super) session_end: Option<Instant>,
+    pub(super) persist_tun: bool,
+    /// `ping-exit` rather than `ping-restart`.
+    pub(super) exits_on_silence: bool,
+    /// A token and the name it goes with, not yet taken by the engine.
+    pub(super) token: Option<(Option<String>, Zeroizing<String>)>,
+    pub(super) cc_exit: bool,
+    pub(super) exit_notify: u8,
     exit_packets: u8,
     /// The first packet of the server must come by then (`connect-timeout`).
-    silent_until: Option<Instant>,
+    pub(super) silent_until: Option<Instant>,
     /// Decided, not yet reported by `advance`.
     outcome: Option<Outcome>,
 }
@@ -89,15 +111,13 @@ impl Connection {
     pub(super) fn new(
         now: Now,
         server: SocketAddr,
+        remote: &Remote,
         config: &Config,
         session: &Arc<SessionConfig>,
         rng: &mut dyn Random,
     ) -> Self {
-        let (wrap, wkc) = offer::wrap(config);
-        let timeout = match &config.role {
-            config::Role::Client(role) => role.connect_timeout,
-            config::Role::Server(_) => None,
-        };
+        let wrapping = remote.wrap.as_ref().unwrap_or(&config.wrap);
+        let (wrap, wkc) = offer::wrap(wrapping, config.auth);
         Self {
             server,
             session: Session::client(now, Arc::clone(session), wrap, wkc, rng),
@@ -105,10 +125,21 @@ impl Connection {
             collector: Collector::default(),
             identity: None,
             server_options: String::new(),
+            pushed: Vec::new(),
+            tunnel: None,
+            mssfix: remote.mssfix,
             mss: None,
+            block_ipv6: None,
+            icmp: RateLimit::new(ICMP_RATE, Duration::from_secs(1)),
+            idle: None,
+            session_end: None,
+            persist_tun: false,
+            exits_on_silence: config.timers.ping_exit.is_some(),
+            token: None,
             cc_exit: false,
+            exit_notify: remote.exit_notify,
             exit_packets: 0,
-            silent_until: timeout.map(|timeout| now.mono + timeout),
+            silent_until: remote.connect_timeout.map(|timeout| now.mono + timeout),
             outcome: None,
         }
     }
@@ -121,97 +152,26 @@ impl Connection {
         matches!(self.phase, Phase::Up)
     }
 
-    pub(super) fn handle_udp(
-        &mut self,
-        now: Now,
-        from: SocketAddr,
-        packet: &mut PacketMut<'_>,
-        rng: &mut dyn Random,
-    ) -> Result<Verdict, DropReason> {
-        let first = packet.as_slice().first().copied().ok_or(DropReason::Malformed)?;
-        match Opcode::from_first_byte(first).0 {
-            Opcode::DataV1 | Opcode::DataV2 => {
-                let verdict = self.data(now, packet)?;
-                // The packet was authentic: a server that floats is followed.
-                self.server = from;
-                Ok(verdict)
-            }
-            // A server's opcodes only [1.1].
-            Opcode::HardResetClientV2 | Opcode::HardResetClientV3 | Opcode::WkcV1 => {
-                Err(DropReason::BadOpcode)
-            }
-            Opcode::SoftResetV1
-            | Opcode::ControlV1
-            | Opcode::AckV1
-            | Opcode::HardResetServerV2
-            | Opcode::Unknown(_) => {
-                if from != self.server {
-                    return Err(DropReason::UnknownPeer);
-                }
-                self.session.handle_control(now, packet.as_mut_slice(), rng)?;
-                self.silent_until = None;
-                Ok(Verdict::Consumed)
-            }
-        }
-    }
-
-    fn data(&mut self, now: Now, packet: &mut PacketMut<'_>) -> Result<Verdict, DropReason> {
-        match self.session.open(now, packet)? {
-            Payload::Ping | Payload::Empty | Payload::OccOther => Ok(Verdict::Consumed),
-            Payload::ExitNotify => {
-                self.retry("the server says goodbye", false, Duration::ZERO);
-                Ok(Verdict::Consumed)
-            }
-            Payload::Ip => {
-                if !self.is_up() {
-                    return Err(DropReason::NotReady);
-                }
-                IpPacket::parse(packet.as_slice()).map_err(|_| DropReason::NotIp)?;
-                self.clamp(packet);
-                Ok(Verdict::ToTun)
-            }
-            Payload::Compressed => Err(DropReason::Compressed),
-            Payload::Unknown => Err(DropReason::NotIp),
-        }
-    }
-
-    pub(super) fn handle_tun(
-        &mut self,
-        now: Now,
-        packet: &mut PacketMut<'_>,
-    ) -> Result<Verdict, DropReason> {
-        if !self.is_up() {
-            return Err(DropReason::NotReady);
-        }
-        let ip = IpPacket::parse(packet.as_slice()).map_err(|_| DropReason::NotIp)?;
-        // The tunnel's own packets, sent into the tunnel by a route that covers the server [6.8].
-        if ip.udp_destination() == Some(self.server) {
-            return Err(DropReason::Recursive);
-        }
-        self.clamp(packet);
-        self.session.seal(now, packet)?;
-        Ok(Verdict::ToUdp(crate::engine::Endpoint::new(self.server)))
-    }
-
-    fn clamp(&self, packet: &mut PacketMut<'_>) {
-        if let Some(limits) = self.mss {
-            mss::clamp(packet.as_mut_slice(), limits);
-        }
-    }
-
     /// Digests what the session has to tell; returns the outcome once there is one.
     pub(super) fn advance(
         &mut self,
         now: Now,
         config: &Config,
+        role: &ClientRole,
         commands: &mut VecDeque<Command>,
     ) -> Option<Outcome> {
         while let Some(event) = self.session.poll_event() {
             match event {
                 SessionEvent::Authenticate(auth) => self.authenticated(now, *auth),
-                SessionEvent::Message(message) => self.message(now, message, config, commands),
+                SessionEvent::Message(message) => {
+                    self.message(now, message, config, role, commands);
+                }
                 SessionEvent::KeysReady(key_id) => debug!("data keys {key_id:?} are ready"),
                 SessionEvent::RenegotiationStarted(key_id) => debug!("renegotiating: {key_id:?}"),
+                SessionEvent::Failed(SessionFailure::PingTimeout) if self.exits_on_silence => {
+                    let text = "nothing heard from the server (ping-exit)".to_owned();
+                    self.outcome = Some(Outcome::End(ExitReason::Fatal(text)));
+                }
                 SessionEvent::Failed(failure) => {
                     self.retry(&failure.to_string(), false, Duration::ZERO);
                 }
@@ -248,16 +208,28 @@ impl Connection {
         now: Now,
         message: Message,
         config: &Config,
+        role: &ClientRole,
         commands: &mut VecDeque<Command>,
     ) {
+        let has_tunnel = matches!(self.phase, Phase::Configuring | Phase::Up);
         match message {
             Message::PushReply(part) if matches!(self.phase, Phase::Pull(_)) => {
-                let result = self.push_reply(now, part, config, commands);
-                if let Err(reason) = result {
-                    self.retry(&reason, false, Duration::from_secs(5));
+                if let Err(reason) = self.push_reply(now, part, config, role, commands) {
+                    self.retry(&reason, false, BAD_PUSH);
                 }
             }
-            Message::AuthFailed(failure) => self.refused(failure),
+            Message::PushReply(part) if has_tunnel => self.later_reply(part, role),
+            Message::PushUpdate(part) if has_tunnel => {
+                if let Err(reason) = self.push_update(now, part, config, role, commands) {
+                    self.retry(&reason, false, Duration::ZERO);
+                }
+            }
+            Message::AuthFailed(failure) => {
+                let leaving = matches!(self.phase, Phase::Leaving(_));
+                let end = Outcome::End(ExitReason::Requested);
+                let outcome = if leaving { end } else { Outcome::Refused(failure) };
+                self.outcome.get_or_insert(outcome);
+            }
             Message::AuthPending { .. } => info!("the server has not decided yet"),
             Message::Restart(ending) => {
                 self.retry("the server restarts", ending.next_server, Duration::ZERO);
@@ -277,90 +249,8 @@ impl Connection {
         }
     }
 
-    /// One part of a push; with the last one the tunnel is set up.
-    fn push_reply(
-        &mut self,
-        now: Now,
-        part: Options,
-        config: &Config,
-        commands: &mut VecDeque<Command>,
-    ) -> Result<(), String> {
-        if !self.collector.add(part).map_err(|error| error.0)? {
-            return Ok(());
-        }
-        let options = self.collector.take();
-        let pushed = Pushed::parse(&options, config.device.mtu).map_err(|error| error.0)?;
-        for option in &pushed.unused {
-            warn!("pushed option without effect here: {}", option.escape_debug());
-        }
-        let cipher = self.choose_cipher(&pushed, config)?;
-        let flags = pushed.flags;
-        let framing = pushed.framing.unwrap_or(config.framing);
-        let params = DataParams {
-            cipher,
-            digest: config.auth,
-            framing,
-            derivation: if flags.exporter { Derivation::Exporter } else { Derivation::Prf },
-            format: if flags.epoch && cipher.is_aead() { Format::Epoch } else { Format::Classic },
-            peer: pushed.peer,
-            dynamic_tls_crypt: flags.dynamic_tls_crypt,
-        };
-        self.session.install_keys(now, params).map_err(|error| error.to_string())?;
-        let ping = pushed.ping.or(config.timers.ping);
-        let ping_restart = pushed.ping_restart.or(config.timers.ping_restart);
-        self.session.set_keepalive(now, ping, ping_restart);
-        self.cc_exit = flags.cc_exit;
-        let outer = if self.server.is_ipv6() { Version::V6 } else { Version::V4 };
-        self.mss = config.mssfix.map(|mssfix| MssLimits::new(mssfix, params.overhead(), outer));
-        let settings = TunnelSettings { server: Some(self.server.ip()), ..pushed.tunnel };
-        info!("connected to {}: {}", self.server, describe(&settings, cipher));
-        commands.push_back(Command::Configure(Box::new(settings)));
-        self.phase = Phase::Configuring;
-        Ok(())
-    }
-
-    /// The pushed cipher, else the one in the server's options string, else, for a server that
-    /// names none at all, the fallback [8.2].
-    fn choose_cipher(&self, pushed: &Pushed, config: &Config) -> Result<CipherName, String> {
-        let occ = occ_option(&self.server_options, "cipher");
-        let fallback = || config.fallback_cipher.filter(|_| occ.is_none());
-        let cipher = pushed.cipher.or_else(|| occ.and_then(CipherName::from_name));
-        let cipher = cipher.or_else(fallback).ok_or_else(|| match occ {
-            Some(name) => pushed::unsupported_cipher(name).0,
-            None => {
-                "the server names no data cipher: give the one it uses as data-ciphers-fallback, \
-                     or set data-ciphers on the server to include AES-256-GCM"
-                    .to_owned()
-            }
-        })?;
-        if config.data_ciphers.contains(&cipher) || config.fallback_cipher == Some(cipher) {
-            Ok(cipher)
-        } else {
-            Err(format!("the server wants {}, which data-ciphers does not allow", cipher.as_str()))
-        }
-    }
-
-    /// AUTH_FAILED: final, unless the server calls it temporary [7.1].
-    fn refused(&mut self, failure: AuthFailure) {
-        let text = match failure {
-            AuthFailure::Temporary { backoff, advance, text } => {
-                let pause = Duration::from_secs(backoff.unwrap_or(1).into());
-                let next_name = advance == Some(Advance::Remote);
-                return self.retry(&format!("refused for now: {text}"), next_name, pause);
-            }
-            AuthFailure::Denied(text) if text.is_empty() => {
-                "the server refused us and gave no reason: its log has it".to_owned()
-            }
-            AuthFailure::Denied(text) => format!("the server refused us: {text}"),
-            AuthFailure::Session(text) => format!("the server ended this login: {text}"),
-            AuthFailure::Challenge(_) => {
-                "the server asks for a challenge response, which is not supported yet".to_owned()
-            }
-        };
-        self.outcome = Some(Outcome::End(ExitReason::Fatal(text)));
-    }
-
-    fn retry(&mut self, reason: &str, next_name: bool, pause: Duration) {
+    /// The attempt is over; another may do better.
+    pub(super) fn retry(&mut self, reason: &str, next_name: bool, pause: Duration) {
         if matches!(self.phase, Phase::Leaving(_)) {
             self.outcome = Some(Outcome::End(ExitReason::Requested));
         } else if self.outcome.is_none() {
@@ -392,7 +282,8 @@ impl Connection {
         if self.cc_exit && self.session.send_message(&Message::Exit.to_string()).is_ok() {
             self.phase = Phase::Leaving(now.mono + GOODBYE);
         } else {
-            self.exit_packets = 3;
+            // Without a word in the file one loss must not keep the server waiting.
+            self.exit_packets = if self.exit_notify == 0 { 3 } else { self.exit_notify };
             self.phase = Phase::Leaving(now.mono);
         }
     }
@@ -401,6 +292,10 @@ impl Connection {
         self.session.handle_timeout(now, rng);
         if self.silent_until.is_some_and(|until| until <= now.mono) {
             self.retry("no answer (connect-timeout)", false, Duration::ZERO);
+        }
+        if let Some(why) = self.is_over(now.mono).filter(|_| self.is_up()) {
+            info!("{why}: ending");
+            self.leave(now);
         }
         match &mut self.phase {
             Phase::Pull(next) if *next <= now.mono => {
@@ -416,6 +311,17 @@ impl Connection {
             | Phase::Configuring
             | Phase::Up
             | Phase::Leaving(_) => {}
+        }
+    }
+
+    /// Whether a limit of the configuration has been reached, and which.
+    fn is_over(&self, now: Instant) -> Option<&'static str> {
+        if self.session_end.is_some_and(|end| end <= now) {
+            Some("the session has lasted its time (session-timeout)")
+        } else if self.idle.is_some_and(|idle| idle.due() <= now) {
+            Some("the tunnel is not used (inactive)")
+        } else {
+            None
         }
     }
 
@@ -435,18 +341,11 @@ impl Connection {
             Phase::Pull(at) | Phase::Leaving(at) => Some(*at),
             Phase::Handshake | Phase::Configuring | Phase::Up => None,
         };
-        own.into_iter().chain(self.silent_until).chain(self.session.poll_timeout()).min()
+        let limits = self.session_end.into_iter().chain(self.idle.map(|idle| idle.due()));
+        own.into_iter()
+            .chain(limits.filter(|_| self.is_up()))
+            .chain(self.silent_until)
+            .chain(self.session.poll_timeout())
+            .min()
     }
-}
-
-fn describe(settings: &TunnelSettings, cipher: CipherName) -> String {
-    let v4 = settings.v4.map(|net| IpAddr::V4(net.addr()));
-    let v6 = settings.v6.map(|net| IpAddr::V6(net.addr()));
-    let addresses: Vec<String> = v4.iter().chain(&v6).map(IpAddr::to_string).collect();
-    format!(
-        "{} with {}, {} routes",
-        addresses.join(" and "),
-        cipher.as_str(),
-        settings.routes.len()
-    )
 }

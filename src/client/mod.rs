@@ -1,31 +1,42 @@
-//! The client engine: finds a server, opens one [`Session`](crate::session::Session) to it, takes what it pushes, and keeps
-//! trying when the session ends \[10\].
+//! The client engine: finds a server, opens one [`Session`](crate::session::Session) to it, takes what
+//! it pushes, and keeps trying when the session ends \[10\].
 //!
 //! It leaves name lookups, addresses and routes to the shell (as [`Command`]s), the protocol of one
-//! session to `session`, the choice of the next address to `remotes` and the reading of what was
-//! pushed to `pushed`.
+//! session to `session`, the choice of the next address to `remotes`. One attempt is a `connection`:
+//! `pull` makes tunnel settings of what was pushed (read by `pushed`, changed by `update`, settled by
+//! `settings`), `traffic` carries packets.
 
 mod connection;
 mod offer;
+mod pull;
 mod pushed;
 mod remotes;
+mod settings;
+mod traffic;
+mod update;
 
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use log::{info, warn};
+use zeroize::Zeroizing;
 
 use self::connection::{Connection, Outcome};
 use self::remotes::{Next, Remotes};
 use crate::buf::PacketMut;
-use crate::config::{Config, Role};
+use crate::config::{ClientRole, Config, Role};
 use crate::engine::{
     ClientInfo, Command, DropCounters, DropReason, Endpoint, Engine, ExitReason, Reply, Verdict,
 };
 use crate::random::Random;
 use crate::session::SessionConfig;
 use crate::time::{Instant, Now};
+use crate::wire::message::{Advance, AuthFailure};
+
+/// Shortest pause after a refusal with `auth-retry nointeract` [10.1].
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 /// The engine.
 pub struct Client {
@@ -36,9 +47,13 @@ pub struct Client {
     rng: Box<dyn Random>,
     commands: VecDeque<Command>,
     drops: DropCounters,
-    /// The TUN device carries addresses and routes of an earlier connection.
+    /// The TUN device carries addresses and routes of this or an earlier connection.
     configured: bool,
-    /// `float`: the server may change its address.
+    /// `persist-tun` of the latest connection: keep them while connecting again.
+    persist_tun: bool,
+    /// A token stands in for the password.
+    has_token: bool,
+    /// `float` of the current remote: the server may change its address.
     float: bool,
 }
 
@@ -57,18 +72,15 @@ enum State {
 impl Client {
     /// A client that starts to connect at once. The text of an error names what to change.
     pub fn new(config: Arc<Config>, now: Now, mut rng: Box<dyn Random>) -> Result<Self, String> {
-        let Role::Client(role) = &config.role else {
-            return Err("this is a server's configuration".into());
-        };
+        let role = role(&config).ok_or("this is a server's configuration")?;
         if role.remotes.is_empty() {
             return Err("no 'remote' names the server".into());
         }
         let session = offer::session_config(&config, role, now)?;
-        let mut remotes = Remotes::new(role.remotes.clone(), role.retry_pause);
+        let mut remotes = Remotes::new(role);
         if role.remote_random {
             remotes.shuffle(rng.as_mut());
         }
-        let float = role.float;
         let mut client = Self {
             config,
             session: Arc::new(session),
@@ -78,7 +90,9 @@ impl Client {
             commands: VecDeque::new(),
             drops: DropCounters::default(),
             configured: false,
-            float,
+            persist_tun: false,
+            has_token: false,
+            float: false,
         };
         client.attempt(now);
         Ok(client)
@@ -90,37 +104,80 @@ impl Client {
     }
 
     fn attempt(&mut self, now: Now) {
-        self.state = match self.remotes.next() {
-            Some(Next::Resolve(remote)) => {
-                // A literal address needs no look-up.
-                if let Ok(ip) = remote.host.parse::<IpAddr>() {
-                    self.remotes.resolved(vec![SocketAddr::new(ip, remote.port)]);
-                    return self.attempt(now);
-                }
-                let (host, port, family) = (remote.host, remote.port, remote.family);
-                self.commands.push_back(Command::Resolve { host, port, family });
-                State::Resolving
-            }
-            Some(Next::Connect(address)) => self.connect(now, address),
-            None => State::Ended,
-        };
+        match self.remotes.next() {
+            Next::Connect(address) => self.connect(now, address),
+            Next::Resolve => self.resolve(now),
+        }
     }
 
-    fn connect(&mut self, now: Now, server: SocketAddr) -> State {
+    fn resolve(&mut self, now: Now) {
+        let Some(remote) = self.remotes.current() else { return self.state = State::Ended };
+        // A literal address needs no look-up.
+        if let Ok(ip) = remote.host.parse::<IpAddr>() {
+            let address = SocketAddr::new(ip, remote.port);
+            return self.resolved(now, vec![address]);
+        }
+        let (mut host, port, family) = (remote.host.clone(), remote.port, remote.family);
+        if role(&self.config).is_some_and(|role| role.random_hostname) {
+            let mut label = [0; 6];
+            self.rng.fill(&mut label);
+            let label: String = label.iter().map(|byte| format!("{byte:02x}")).collect();
+            host = format!("{label}.{host}");
+        }
+        self.commands.push_back(Command::Resolve { host, port, family });
+        self.state = State::Resolving;
+    }
+
+    fn resolved(&mut self, now: Now, addresses: Vec<SocketAddr>) {
+        if self.remotes.resolved(now.mono, addresses) {
+            self.attempt(now);
+        } else {
+            warn!("the server's name has no address; trying again");
+            self.pause(now, Duration::ZERO);
+        }
+    }
+
+    fn connect(&mut self, now: Now, server: SocketAddr) {
+        let Some(remote) = self.remotes.current() else { return self.state = State::Ended };
         info!("connecting to {server}");
-        let connection =
-            Connection::new(now, server, &self.config, &self.session, self.rng.as_mut());
-        State::Connected(Box::new(connection))
+        if self.configured {
+            // What is left of the last tunnel must not swallow the way to this server.
+            self.commands.push_back(Command::KeepReachable(server.ip()));
+        }
+        self.float = remote.float;
+        let rng = self.rng.as_mut();
+        let connection = Connection::new(now, server, remote, &self.config, &self.session, rng);
+        self.state = State::Connected(Box::new(connection));
+    }
+
+    /// Waits before the next attempt, at least so long, unless there have been enough.
+    fn pause(&mut self, now: Now, least: Duration) {
+        let wait = self.remotes.failed().max(least);
+        if self.remotes.is_exhausted() {
+            let text = "no server could be reached in as many rounds as connect-retry-max allows";
+            return self.end(ExitReason::Fatal(text.to_owned()));
+        }
+        self.state = State::Pause(now.mono + wait);
     }
 
     /// Acts on what a connection came to.
     fn settle(&mut self, now: Now) {
-        let State::Connected(connection) = &mut self.state else { return };
-        let outcome = connection.advance(now, &self.config, &mut self.commands);
+        let (State::Connected(connection), Some(role)) = (&mut self.state, role(&self.config))
+        else {
+            return;
+        };
+        let outcome = connection.advance(now, &self.config, role, &mut self.commands);
         let server = connection.server();
+        if let Some((name, token)) = connection.token.take() {
+            let name = name.or_else(|| self.session.credentials.name()).unwrap_or_default();
+            self.session.credentials.set(Some((name, token)));
+            self.has_token = true;
+        }
         match outcome {
             None => {}
             Some(Outcome::Up) => {
+                info!("the tunnel to {server} is up");
+                self.persist_tun = connection.persist_tun;
                 self.configured = true;
                 self.remotes.succeeded(server);
             }
@@ -129,10 +186,60 @@ impl Client {
                 if next_name {
                     self.remotes.skip_name();
                 }
-                let wait = self.remotes.failed().max(pause);
-                self.state = State::Pause(now.mono + wait);
+                self.retry(now, pause);
             }
+            Some(Outcome::Refused(failure)) => self.refused(now, server, failure),
             Some(Outcome::End(reason)) => self.end(reason),
+        }
+    }
+
+    /// Connects again after a pause; without `persist-tun` the system is as before meanwhile.
+    fn retry(&mut self, now: Now, least: Duration) {
+        if self.configured && !self.persist_tun {
+            self.configured = false;
+            self.commands.push_back(Command::Deconfigure);
+        }
+        self.pause(now, least);
+    }
+
+    /// AUTH_FAILED: final, unless the server calls it temporary, it was about a token, or the
+    /// configuration says to try again [7.1].
+    fn refused(&mut self, now: Now, server: SocketAddr, failure: AuthFailure) {
+        let text = match failure {
+            AuthFailure::Temporary { backoff, advance, text } => {
+                let text = text.escape_debug();
+                warn!("connection to {server}: refused for now: {text}; trying again");
+                match advance {
+                    None | Some(Advance::No) => self.remotes.stay(server),
+                    Some(Advance::Address) => {}
+                    Some(Advance::Remote) => self.remotes.skip_name(),
+                }
+                return self.retry(now, Duration::from_secs(backoff.unwrap_or(1).into()));
+            }
+            AuthFailure::Denied(text) if text.is_empty() => {
+                "the server refused us and gave no reason: its log has it".to_owned()
+            }
+            AuthFailure::Denied(text) => format!("the server refused us: {}", text.escape_debug()),
+            AuthFailure::Session(text) => {
+                format!("the server ended this login: {}", text.escape_debug())
+            }
+            AuthFailure::Challenge(_) => {
+                "the server asks for a challenge response, which is not supported yet".to_owned()
+            }
+        };
+        let Some(role) = role(&self.config) else { return };
+        if core::mem::take(&mut self.has_token) {
+            warn!("connection to {server}: {text}; trying again without its token");
+            let password = |text: &String| Zeroizing::new(text.clone());
+            let own = role.credentials.as_ref();
+            self.session.credentials.set(own.map(|(name, text)| (name.clone(), password(text))));
+            self.remotes.stay(server);
+            self.retry(now, Duration::ZERO);
+        } else if role.auth_retry {
+            warn!("connection to {server}: {text}; trying again (auth-retry)");
+            self.retry(now, REFUSED_PAUSE);
+        } else {
+            self.end(ExitReason::Fatal(text));
         }
     }
 
@@ -147,6 +254,14 @@ impl Client {
     fn drop(&mut self, reason: DropReason) -> Verdict {
         self.drops.count(reason);
         Verdict::Drop(reason)
+    }
+}
+
+/// What the configuration says about a client.
+fn role(config: &Config) -> Option<&ClientRole> {
+    match &config.role {
+        Role::Client(role) => Some(role),
+        Role::Server(_) => None,
     }
 }
 
@@ -188,30 +303,24 @@ impl Engine for Client {
 
     fn handle_reply(&mut self, now: Now, reply: Reply) {
         match (reply, &mut self.state) {
-            (Reply::Resolved(addresses), State::Resolving) => {
-                if addresses.is_empty() {
-                    warn!("the server's name has no address; trying again");
-                    self.remotes.resolved(addresses);
-                    self.state = State::Pause(now.mono + self.remotes.failed());
-                } else {
-                    self.remotes.resolved(addresses);
-                    self.attempt(now);
-                }
-            }
+            (Reply::Resolved(addresses), State::Resolving) => self.resolved(now, addresses),
             (Reply::Configured(result), State::Connected(connection)) => {
                 connection.configured(result);
             }
             (Reply::Restart, State::Connected(connection)) => connection.restart(),
+            // The server should hear from where we are now.
+            (Reply::NetworkChanged, State::Connected(connection)) => connection.session.ping_now(),
             (Reply::Shutdown, State::Connected(connection)) if connection.is_up() => {
                 connection.leave(now);
             }
             (Reply::Shutdown, _) => self.end(ExitReason::Requested),
-            (Reply::Restart, State::Pause(until)) => *until = now.mono,
+            (Reply::Restart | Reply::NetworkChanged, State::Pause(until)) => *until = now.mono,
             // Answers to questions that are no longer asked, and a server's business.
             (
                 Reply::Resolved(_)
                 | Reply::Configured(_)
                 | Reply::Restart
+                | Reply::NetworkChanged
                 | Reply::Admit { .. }
                 | Reply::HookDone { .. }
                 | Reply::HookPending { .. }

@@ -3,11 +3,11 @@
 //!
 //! What the server makes of it comes back as a push, which `pushed` reads.
 
-use crate::config::{CipherName, ClientRole, Config, Wrapping};
+use crate::config::{CipherName, ClientRole, Config, Digest, Wrapping};
 use crate::limits::{CONTROL_MTU, MAX_TUN_MTU, SEND_WINDOW};
 use crate::session::occ::options_string;
 use crate::session::wrap::Wrap;
-use crate::session::{Role, SessionConfig, SharedUnixTime, TlsContext};
+use crate::session::{Login, Role, SessionConfig, SharedUnixTime, TlsContext};
 use crate::time::Now;
 use crate::wire::peer_info::IvProto;
 
@@ -25,7 +25,7 @@ pub(super) fn session_config(
         timers: config.timers,
         options: options_string(config, Role::Client),
         peer_info: peer_info(config),
-        credentials: role.credentials.clone(),
+        credentials: Login::new(role.credentials.clone()),
         control_mtu: CONTROL_MTU,
         send_window: SEND_WINDOW,
     })
@@ -40,7 +40,9 @@ fn peer_info(config: &Config) -> String {
         .with(IvProto::CC_EXIT_NOTIFY)
         .with(IvProto::AUTH_FAIL_TEMP)
         .with(IvProto::DYN_TLS_CRYPT)
-        .with(IvProto::DATA_EPOCH);
+        .with(IvProto::DATA_EPOCH)
+        .with(IvProto::DNS_OPTION_V2)
+        .with(IvProto::PUSH_UPDATE);
     let ciphers: Vec<&str> = config.data_ciphers.iter().map(|cipher| cipher.as_str()).collect();
     let gcm = [CipherName::Aes128Gcm, CipherName::Aes256Gcm];
     let ncp = if gcm.iter().all(|cipher| config.data_ciphers.contains(cipher)) {
@@ -58,9 +60,9 @@ fn peer_info(config: &Config) -> String {
     )
 }
 
-/// The control channel wrapping this client is configured for, and its WKc for tls-crypt-v2.
-pub(super) fn wrap(config: &Config) -> (Wrap, Option<Vec<u8>>) {
-    let Wrapping { tls_auth, tls_crypt, v2_client, v2_server: _ } = &config.wrap;
+/// The control channel wrapping a remote is configured for, and its WKc for tls-crypt-v2.
+pub(super) fn wrap(wrapping: &Wrapping, auth: Digest) -> (Wrap, Option<Vec<u8>>) {
+    let Wrapping { tls_auth, tls_crypt, v2_client, v2_server: _ } = wrapping;
     if let Some(v2) = v2_client {
         return (Wrap::tls_crypt(&v2.key, Role::Client), Some(v2.wrapped.clone()));
     }
@@ -68,7 +70,7 @@ pub(super) fn wrap(config: &Config) -> (Wrap, Option<Vec<u8>>) {
         return (Wrap::tls_crypt(key, Role::Client), None);
     }
     match tls_auth {
-        Some((key, direction)) => (Wrap::tls_auth(key, *direction, config.auth), None),
+        Some((key, direction)) => (Wrap::tls_auth(key, *direction, auth), None),
         None => (Wrap::none(), None),
     }
 }

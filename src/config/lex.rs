@@ -162,9 +162,15 @@ const fn is_space(c: char) -> bool {
 
 /// All directives of one file. A line that cannot be read is reported and left out.
 pub(super) fn lines(file: &Arc<str>, text: &str, problems: &mut Problems) -> Vec<Line> {
+    lines_after(&Origin::new(file, 0), text, problems)
+}
+
+/// The same for text that follows the line `before`: what is inside a block.
+pub(super) fn lines_after(before: &Origin, text: &str, problems: &mut Problems) -> Vec<Line> {
+    let file = &before.file;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut found = Vec::new();
-    let mut numbered = (1..).zip(text.lines());
+    let mut numbered = (before.line + 1..).zip(text.lines());
     while let Some((number, line)) = numbered.next() {
         let origin = Origin::new(file, number);
         let mut words = match split(line) {

@@ -188,24 +188,35 @@ pub struct PoolPersist {
 /// Settings only a client has.
 #[derive(Debug, Clone, Default)]
 pub struct ClientRole {
-    /// `remote` lines in order.
+    /// `<connection>` blocks, else `remote` lines, in order.
     pub remotes: Vec<Remote>,
-    /// `explicit-exit-notify`.
-    pub exit_notify: u8,
     /// `auth-user-pass` from a file or inline.
     pub credentials: Option<(String, String)>,
-    /// `float`: packets of the server may come from another address than the one we send to.
-    pub float: bool,
+    /// `auth-retry`: try again after a refusal.
+    pub auth_retry: bool,
     /// `remote-random`: shuffle `remotes` once at start.
     pub remote_random: bool,
-    /// `connect-retry`: first and longest pause between rounds; `None` is OpenVPN's 1 and 300 s.
-    pub retry_pause: Option<(Duration, Duration)>,
-    /// `connect-timeout`/`server-poll-timeout`: wait so long for a remote's first packet.
-    pub connect_timeout: Option<Duration>,
+    /// `remote-random-hostname`: a random label in front of each name.
+    pub random_hostname: bool,
+    /// `connect-retry-max`: give up after so many rounds over all remotes.
+    pub retry_max: Option<u32>,
+    /// `resolv-retry`: stay with a name that does not resolve for so long; `None` goes to the next
+    /// remote at once and comes back for ever (`infinite`).
+    pub resolve_retry: Option<Duration>,
+    /// Tunnel options of the file, which a push adds to.
+    pub options: Vec<option::TunnelOption>,
+    /// `pull-filter`, in order: the first whose text begins a pushed option decides.
+    pub filters: Vec<(FilterAction, String)>,
+    /// `route-nopull`: no routes and no DNS from the server.
+    pub no_pull: bool,
+    /// `route-noexec`: set no routes.
+    pub route_noexec: bool,
+    /// `ifconfig-noexec`: set no addresses.
+    pub ifconfig_noexec: bool,
 }
 
-/// One `remote`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One `remote`, with what its `<connection>` block says or else the file.
+#[derive(Debug, Clone)]
 pub struct Remote {
     /// Name or literal address.
     pub host: String,
@@ -213,6 +224,29 @@ pub struct Remote {
     pub port: u16,
     /// `Some(true)`: IPv6 only; `Some(false)`: IPv4 only.
     pub family: Option<bool>,
+    /// `float`: packets of the server may come from another address than the one we send to.
+    pub float: bool,
+    /// `explicit-exit-notify`: goodbyes to send.
+    pub exit_notify: u8,
+    /// `connect-retry`: first and longest pause between rounds; `None` is OpenVPN's 1 and 300 s.
+    pub retry_pause: Option<(Duration, Duration)>,
+    /// `connect-timeout`/`server-poll-timeout`: wait so long for the first packet.
+    pub connect_timeout: Option<Duration>,
+    /// `mssfix`.
+    pub mssfix: Option<Mssfix>,
+    /// The block's own control channel key, if it has one.
+    pub wrap: Option<Wrapping>,
+}
+
+/// What `pull-filter` does with an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilterAction {
+    /// Take it.
+    Accept,
+    /// Leave it out.
+    Ignore,
+    /// Take nothing from this server: connect again.
+    Reject,
 }
 
 /// The TUN device.
@@ -225,7 +259,7 @@ pub struct Device {
 }
 
 /// The UDP socket.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transport {
     /// `local`.
     pub local: Option<IpAddr>,
@@ -357,8 +391,7 @@ pub struct Timers {
     pub ping: Option<Duration>,
     /// Give the peer up after so much silence; `None` never.
     pub ping_restart: Option<Duration>,
-    /// The same, but a client ends instead of trying again (`ping-exit`, refused until an engine
-    /// looks at it).
+    /// (Client) the same, but it ends instead of trying again (`ping-exit`).
     pub ping_exit: Option<Duration>,
     /// (Server) what `keepalive` pushes: ping and ping-restart in seconds.
     pub push_keepalive: Option<(u32, u32)>,

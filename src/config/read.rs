@@ -9,7 +9,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::Files;
-use super::directive::{self, ANY, CCD, CLIENT, Directive, MANY, Places, SERVER, Status};
+use super::directive::{self, ANY, BLOCK, CCD, CLIENT, Directive, MANY, Places, SERVER, Status};
 use super::lex::{self, Line};
 use super::problem::{Origin, Problems};
 
@@ -39,6 +39,8 @@ const INLINE: [&str; 16] = [
 /// Known directives in the order they were given.
 pub(super) struct Source {
     lines: Vec<Line>,
+    /// The lines inside each `<connection>` block.
+    blocks: Vec<(Line, Vec<Line>)>,
     /// Names of lines that were refused, so that nobody misses what they stood for.
     refused: Vec<&'static str>,
     /// `cd`: what relative file names start from; empty is the process's own folder.
@@ -102,6 +104,22 @@ impl Source {
         self.lines.iter()
     }
 
+    /// The `<connection>` blocks: the line that opens each, and its lines.
+    pub(super) fn blocks(&self) -> &[(Line, Vec<Line>)] {
+        &self.blocks
+    }
+
+    /// What one block says, and outside of it the file.
+    pub(super) fn with_block(&self, block: &[Line]) -> Self {
+        let outside = self.lines.iter().filter(|line| line.name != "remote");
+        Self {
+            lines: outside.chain(block).cloned().collect(),
+            blocks: Vec::new(),
+            refused: self.refused.clone(),
+            folder: self.folder.clone(),
+        }
+    }
+
     /// All lines of this name.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Line> {
         self.lines.iter().filter(move |line| line.name == name)
@@ -142,6 +160,7 @@ struct Reader<'a> {
     files: &'a dyn Files,
     problems: &'a mut Problems,
     lines: Vec<Line>,
+    blocks: Vec<(Line, Vec<Line>)>,
     refused: Vec<&'static str>,
     folder: PathBuf,
     /// `ignore-unknown-option`.
@@ -156,6 +175,7 @@ impl<'a> Reader<'a> {
             files,
             problems,
             lines: Vec::new(),
+            blocks: Vec::new(),
             refused: Vec::new(),
             folder: PathBuf::new(),
             tolerated: Vec::new(),
@@ -164,7 +184,8 @@ impl<'a> Reader<'a> {
     }
 
     fn finish(self) -> Source {
-        Source { lines: self.lines, refused: self.refused, folder: self.folder }
+        let Self { lines, blocks, refused, folder, .. } = self;
+        Source { lines, blocks, refused, folder }
     }
 
     fn include(&mut self, from: &Origin, path: &Path, depth: usize) {
@@ -284,6 +305,7 @@ impl<'a> Reader<'a> {
                 let path = PathBuf::from(line.arg(0).unwrap_or_default());
                 return self.include(&line.origin, &path, depth + 1);
             }
+            "connection" => return self.block(line, depth),
             "cd" => self.folder = self.folder.join(line.arg(0).unwrap_or_default()),
             "ignore-unknown-option" => self.tolerated.extend(line.args.iter().cloned()),
             _ => {}
@@ -308,6 +330,30 @@ impl<'a> Reader<'a> {
             }
         }
         self.lines.push(line);
+    }
+
+    /// A `<connection>` block: its lines are held against the table like all others.
+    fn block(&mut self, line: Line, depth: usize) {
+        let Some(text) = &line.inline else {
+            let text = "`connection` is a block: <connection>, a `remote` line, </connection>";
+            return self.problems.error(&line.origin, text);
+        };
+        let inside = lex::lines_after(&line.origin, text, self.problems);
+        let outside = core::mem::take(&mut self.lines);
+        for inner in inside {
+            match directive::find(&inner.name) {
+                Some(known) if !known.places.contains(BLOCK) => {
+                    let text = format!(
+                        "`{}` cannot stand in a <connection> block; write it outside",
+                        inner.name
+                    );
+                    self.problems.error(&inner.origin, text);
+                }
+                _ => self.take(inner, depth),
+            }
+        }
+        let inside = core::mem::replace(&mut self.lines, outside);
+        self.blocks.push((line, inside));
     }
 }
 

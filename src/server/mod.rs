@@ -27,7 +27,6 @@ pub mod peers;
 pub mod pool;
 pub mod pool_file;
 pub mod push;
-pub mod rate;
 pub mod routes;
 
 use core::time::Duration;
@@ -42,15 +41,15 @@ use crate::engine::{
 };
 use crate::limits::{CONTROL_MTU, HEADROOM, MAX_HALF_OPEN, SEND_WINDOW};
 use crate::random::Random;
+use crate::rate::RateLimit;
 use crate::server::admit::Gate;
 use crate::server::outbound::Broadcast;
 use crate::server::peer::Peer;
 use crate::server::peers::Peers;
 use crate::server::pool::Pools;
-use crate::server::rate::RateLimit;
 use crate::server::routes::Routes;
 use crate::session::occ::options_string;
-use crate::session::{Role, SessionConfig, SharedUnixTime, TlsContext};
+use crate::session::{Login, Role, SessionConfig, SharedUnixTime, TlsContext};
 use crate::time::{Instant, Now};
 
 /// Prefixes per client and family that the route table has room for: its address and what is
@@ -118,7 +117,7 @@ impl Server {
             timers: config.timers,
             options: options_string(&config, Role::Server),
             peer_info: String::new(),
-            credentials: None,
+            credentials: Login::default(),
             control_mtu: CONTROL_MTU,
             send_window: SEND_WINDOW,
         });
@@ -254,7 +253,7 @@ impl Engine for Server {
             Reply::Shutdown => self.shutdown(now),
             Reply::Restart => self.restart(now),
             // Answers to commands that only a client gives.
-            Reply::Resolved(_) | Reply::Configured(_) => {}
+            Reply::Resolved(_) | Reply::Configured(_) | Reply::NetworkChanged => {}
             Reply::HookDone { .. } | Reply::HookPending { .. } => {}
         }
         self.save_pool(now);

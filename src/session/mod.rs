@@ -36,6 +36,7 @@ mod event;
 mod identity;
 mod input;
 pub mod keys;
+mod login;
 mod negotiate;
 pub mod occ;
 mod output;
@@ -72,6 +73,7 @@ use wrap::{EARLY_NEGOTIATION_ID, Wrap};
 
 pub use event::{Authentication, SessionError, SessionEvent, SessionFailure};
 pub use identity::PeerIdentity;
+pub use login::Login;
 pub use tls::{SharedUnixTime, TlsContext};
 
 /// Which end of a tunnel we are.
@@ -107,7 +109,7 @@ pub struct SessionConfig {
     /// (Client) what we say about ourselves [5.3].
     pub peer_info: String,
     /// (Client) user name and password.
-    pub credentials: Option<(String, String)>,
+    pub credentials: Login,
     /// Largest control packet, outer IP and UDP headers included.
     pub control_mtu: usize,
     /// Unacknowledged control packets in flight; at most [`crate::limits::SEND_WINDOW`].

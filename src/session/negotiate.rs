@@ -68,11 +68,7 @@ impl Exchange {
     ) -> Result<Zeroizing<Vec<u8>>, String> {
         let (source, credentials, peer_info) = match self.role {
             Role::Client => {
-                let credentials = config.credentials.as_ref().map(|(username, password)| {
-                    let password = Zeroizing::new(password.clone());
-                    Credentials { username: username.clone(), password }
-                });
-                (KeySource::client(rng), credentials.unwrap_or_default(), config.peer_info.clone())
+                (KeySource::client(rng), config.credentials.credentials(), config.peer_info.clone())
             }
             // A server says nothing about itself [5.1].
             Role::Server => (KeySource::server(rng), Credentials::default(), String::new()),

@@ -89,6 +89,11 @@ impl Session {
         }
     }
 
+    /// Sends a ping as soon as `poll_transmit` is asked: the peer should hear from where we are now.
+    pub fn ping_now(&mut self) {
+        self.keepalive.ping_due = true;
+    }
+
     /// Seals a packet in place with the key that is to be used now.
     pub fn seal(&mut self, now: Now, packet: &mut PacketMut<'_>) -> Result<(), DropReason> {
         let DataParams { peer, framing, .. } = self.params.ok_or(DropReason::NoKey)?;

@@ -1,5 +1,5 @@
 //! The loop that drives an engine: poll(2) over TUN, UDP, signals, control socket, look-ups and
-//! scripts.
+//! scripts and changes of the host's network.
 //!
 //! Each turn reads the clock once and goes through the same steps in the same order, each bounded:
 //!
@@ -27,6 +27,7 @@ use super::status::{self, ShellCounters};
 use super::tun::{TunDevice, TunFailure};
 use super::tunnel::TunnelConfig;
 use super::udp::UdpSocket;
+use super::watch::Watch;
 use crate::buf::{PacketBuf, PacketMut};
 use crate::config::ClientSettings;
 use crate::engine::{AdmitRequest, Command, Endpoint, Engine, ExitReason, Reply, Verdict};
@@ -41,8 +42,11 @@ const TRANSMIT_BATCH: usize = 256;
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Shortest wait while a timer that was just served still claims to be due.
 const BREATH: Duration = Duration::from_millis(1);
-/// UDP, TUN, signals, look-ups, management, the control socket and its connections, scripts.
-const DESCRIPTORS: usize = 6 + MAX_CONNECTIONS + MAX_HOOKS;
+/// A change of routes seldom comes alone: what follows from it waits for the rest.
+const SETTLING: Duration = Duration::from_millis(500);
+/// UDP, TUN, signals, look-ups, management, two of the watch, the control socket and its
+/// connections, scripts.
+const DESCRIPTORS: usize = 8 + MAX_CONNECTIONS + MAX_HOOKS;
 
 /// What has to be decided or done beside the traffic, different for each role.
 pub trait Upkeep<E> {
@@ -81,6 +85,8 @@ pub struct EventLoop<E, U> {
     pub hooks: Hooks,
     /// Management interface and files for others to read.
     pub reports: Reports,
+    /// (Client) changes of the host's network.
+    pub watch: Option<Watch>,
 }
 
 impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
@@ -95,6 +101,7 @@ impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
             blocked_bytes: Vec::with_capacity(PACKET_BUF),
             counters: ShellCounters::default(),
             upkeep_due: Instant::ZERO,
+            follow_at: None,
             leave_at: None,
             child_ended: false,
             unfinished: false,
@@ -129,6 +136,8 @@ struct Turns<E, U> {
     blocked_bytes: Vec<u8>,
     counters: ShellCounters,
     upkeep_due: Instant,
+    /// When to act on a change of the host's network.
+    follow_at: Option<Instant>,
     /// When to end without the engine's consent.
     leave_at: Option<Instant>,
     /// A script may have ended.
@@ -153,6 +162,9 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         if let Some((fd, read, write)) = shell.reports.interest() {
             descriptors.add(fd, read, write);
         }
+        for fd in shell.watch.iter().flat_map(Watch::descriptors) {
+            descriptors.add(fd, true, false);
+        }
         for (fd, write) in shell.control.iter().flat_map(ControlSocket::interests) {
             descriptors.add(fd, !write, write);
         }
@@ -166,6 +178,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             shell.control.as_ref().and_then(ControlSocket::deadline),
             shell.reports.deadline(),
             self.leave_at,
+            self.follow_at,
             Some(self.upkeep_due),
         ];
         let timeout = match due.into_iter().flatten().min() {
@@ -196,6 +209,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             self.drain(now);
         }
         self.handle_hooks(now, ready);
+        self.handle_watch(now, ready);
         self.handle_timers(now);
         self.send_blocked();
         if ready.is_ready(self.shell.udp.as_raw_fd()) {
@@ -205,6 +219,18 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             self.handle_tun(now);
         }
         self.drain(now);
+    }
+
+    fn handle_watch(&mut self, now: Now, ready: &PollSet<DESCRIPTORS>) {
+        let Some(watch) = &mut self.shell.watch else { return };
+        if watch.descriptors().any(|fd| ready.is_ready(fd)) && watch.drain() {
+            self.follow_at.get_or_insert(now.mono + SETTLING);
+        }
+        if self.follow_at.take_if(|due| *due <= now.mono).is_some() {
+            self.shell.tunnel.follow();
+            self.shell.engine.handle_reply(now, Reply::NetworkChanged);
+            self.drain(now);
+        }
     }
 
     fn handle_timers(&mut self, now: Now) {
@@ -429,6 +455,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                 }
                 self.serve_hooks(now);
             }
+            Command::KeepReachable(server) => shell.tunnel.keep_reachable(server),
             Command::Exit(reason) => {
                 self.end.get_or_insert(match reason {
                     ExitReason::Requested => Ok(()),

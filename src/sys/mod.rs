@@ -23,6 +23,7 @@ pub mod logger;
 pub mod management;
 pub mod netlink;
 mod output_file;
+pub mod outside;
 mod poll;
 pub mod privilege;
 pub mod process;
@@ -40,6 +41,7 @@ mod testing;
 pub mod tun;
 pub mod tunnel;
 pub mod udp;
+pub mod watch;
 
 use std::io;
 

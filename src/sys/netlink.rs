@@ -31,6 +31,9 @@ use super::{check, check_len};
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 
+/// Flags of a next hop whose interface is down (RTNH_F_DEAD, RTNH_F_LINKDOWN).
+const UNUSABLE: u32 = 1 | 16;
+
 /// One answer datagram; the kernel fills at most 32 KiB of a larger buffer per dump step.
 const ANSWER_BUFFER: usize = 32 * 1024;
 
@@ -171,9 +174,11 @@ impl Netlink {
         self.execute(Request::DelAddress(address_message(interface, net, peer)), 0)
     }
 
-    /// Adds a route; `AlreadyExists` when there is one with the same destination and metric.
+    /// Adds a route; `AlreadyExists` when there is one with the same destination and metric. Only a
+    /// default route goes in front of another one like it, which is as it was when ours is gone.
     pub fn add_route(&mut self, route: &Route) -> io::Result<()> {
-        self.execute(Request::NewRoute(route_message(route)), NLM_F_CREATE | NLM_F_EXCL)
+        let exclusive = if route.destination.prefix_len() == 0 { 0 } else { NLM_F_EXCL };
+        self.execute(Request::NewRoute(route_message(route)), NLM_F_CREATE | exclusive)
     }
 
     /// Removes a route.
@@ -192,6 +197,19 @@ impl Netlink {
             }
         })?;
         found.ok_or_else(|| io::Error::from_raw_os_error(libc::ENETUNREACH))
+    }
+
+    /// The unicast routes of the main table that work at the moment and have one next hop.
+    pub fn main_routes(&mut self, v6: bool) -> io::Result<Vec<Route>> {
+        let mut query = RouteMessage::default();
+        query.header.address_family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        let mut routes = Vec::new();
+        self.exchange(Request::GetRoute(query), NLM_F_DUMP, |kind, payload| {
+            if kind == libc::RTM_NEWROUTE {
+                routes.extend(read_table_route(payload, v6));
+            }
+        })?;
+        Ok(routes)
     }
 
     /// All interface addresses with the prefix length of their network, and whose they are.
@@ -373,6 +391,31 @@ fn read_route(payload: &[u8], destination: IpNet) -> Option<Route> {
         }
     }
     Some(Route { destination, gateway, interface: interface?, metric: 0 })
+}
+
+/// One route of a dump of the main table.
+fn read_table_route(payload: &[u8], v6: bool) -> Option<Route> {
+    let message = RouteMessageBuffer::new_checked(payload).ok()?;
+    if message.table() != RouteHeader::RT_TABLE_MAIN
+        || message.kind() != libc::RTN_UNICAST
+        || message.flags() & UNUSABLE != 0
+    {
+        return None;
+    }
+    let unspecified: IpAddr =
+        if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let (mut destination, mut metric) = (unspecified, 0);
+    for attribute in message.attributes().flatten() {
+        match attribute.kind() {
+            libc::RTA_DST => destination = read_ip(attribute.value())?,
+            libc::RTA_PRIORITY => {
+                metric = attribute.value().first_chunk().map(|b| u32::from_ne_bytes(*b))?;
+            }
+            _ => {}
+        }
+    }
+    let destination = IpNet::new(destination, message.destination_prefix_length()).ok()?;
+    read_route(payload, destination).map(|route| Route { metric, ..route })
 }
 
 fn read_ip(bytes: &[u8]) -> Option<IpAddr> {

@@ -30,6 +30,7 @@ use super::store::DiskFiles;
 use super::tun::TunDevice;
 use super::tunnel::TunnelConfig;
 use super::udp::UdpSocket;
+use super::watch::Watch;
 use super::{commands, remarks, state};
 use crate::cli;
 use crate::client::Client;
@@ -185,6 +186,10 @@ fn serve<E: Engine, U: Upkeep<E>>(
         tunnel.apply(settings)?;
     }
     let resolver = Resolver::new().map_err(|error| format!("socket pair: {error}"))?;
+    let watch = match &config.role {
+        Role::Client(_) => Some(Watch::open().map_err(|error| format!("netlink: {error}"))?),
+        Role::Server(_) => None,
+    };
     if process.daemon {
         process::detach().map_err(|error| format!("going to the background: {error}"))?;
     }
@@ -198,7 +203,20 @@ fn serve<E: Engine, U: Upkeep<E>>(
     identity.assume()?;
     announce(&udp, &tun, settings.as_ref());
     reports.started(settings.as_ref());
-    EventLoop { engine, upkeep, udp, tun, tunnel, signals, control, resolver, hooks, reports }.run()
+    EventLoop {
+        engine,
+        upkeep,
+        udp,
+        tun,
+        tunnel,
+        signals,
+        control,
+        resolver,
+        hooks,
+        reports,
+        watch,
+    }
+    .run()
 }
 
 fn announce(udp: &UdpSocket, tun: &TunDevice, settings: Option<&TunnelSettings>) {

@@ -1,8 +1,9 @@
 //! What the tunnel changes in the host's network configuration, and taking it back.
 //!
 //! Everything goes through [`Netlink`]; what was added is remembered and removed in reverse, even
-//! where the end of the device would remove it anyway: the device may be persistent, and the route
-//! that keeps the server reachable is not on it.
+//! where the end of the device would remove it anyway: the device may be persistent, and the routes
+//! that lead around the tunnel are not on it. New settings change only what differs from the old.
+//! What has to stay reachable outside the tunnel is worked out in [`outside`](super::outside).
 
 use std::io;
 use std::net::IpAddr;
@@ -10,17 +11,14 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::netlink::{Netlink, Route};
+use super::outside::{self, Outside};
 use crate::engine::{TunnelRoute, TunnelSettings, Via};
 
 /// Below this MTU the kernel silently takes IPv6 off an interface.
 const MIN_V6_MTU: u16 = 1280;
 
-/// One thing to take back.
-#[derive(Debug, Clone, Copy)]
-enum Done {
-    Address(IpNet, Option<IpAddr>),
-    Route(Route),
-}
+/// An address, with the other end of a point-to-point link.
+type Address = (IpNet, Option<IpAddr>);
 
 /// The configuration of one TUN interface; `drop` takes it back.
 #[derive(Debug)]
@@ -28,19 +26,28 @@ pub struct TunnelConfig {
     netlink: Netlink,
     name: String,
     interface: u32,
-    done: Vec<Done>,
+    addresses: Vec<Address>,
+    /// Into the tunnel, or by another router.
+    routes: Vec<Route>,
+    outside: Outside,
 }
 
 impl TunnelConfig {
     /// Changes nothing yet.
     pub fn new(name: &str, interface: u32) -> Result<Self, String> {
         let netlink = Netlink::open().map_err(|error| format!("netlink: {error}"))?;
-        Ok(Self { netlink, name: name.to_owned(), interface, done: Vec::new() })
+        Ok(Self {
+            netlink,
+            name: name.to_owned(),
+            interface,
+            addresses: Vec::new(),
+            routes: Vec::new(),
+            outside: Outside::new(interface),
+        })
     }
 
-    /// Applies `settings` in place of what was applied before; on error nothing stays behind.
+    /// Puts `settings` in place of what was applied before; on error nothing stays behind.
     pub fn apply(&mut self, settings: &TunnelSettings) -> Result<(), String> {
-        self.revert();
         let result = self.try_apply(settings);
         if result.is_err() {
             self.revert();
@@ -49,7 +56,7 @@ impl TunnelConfig {
     }
 
     fn try_apply(&mut self, settings: &TunnelSettings) -> Result<(), String> {
-        let name = self.name.clone();
+        let name = &self.name;
         if settings.v6.is_some() && settings.mtu < MIN_V6_MTU {
             return Err(format!(
                 "{name}: an MTU of {} switches IPv6 off; it must be {MIN_V6_MTU} or more",
@@ -59,152 +66,155 @@ impl TunnelConfig {
         self.netlink.bring_up(self.interface, settings.mtu).map_err(|error| {
             format!("{name}: cannot set the MTU {} and bring it up: {error}", settings.mtu)
         })?;
-        if let Some(v4) = settings.v4 {
-            self.address(v4.into(), settings.v4_peer.map(IpAddr::V4))
-                .map_err(|error| format!("{name}: cannot add the address {v4}: {error}"))?;
+        let wanted = addresses(settings);
+        if self.addresses.iter().any(|address| !wanted.contains(address)) {
+            // The kernel drops routes together with addresses they may use.
+            self.remove_routes(|_| true);
+            self.remove_addresses(&wanted);
         }
-        if let Some(v6) = settings.v6 {
-            match self.address(v6.into(), None) {
-                // A host without IPv6 still gets its IPv4.
-                Err(error) if settings.v4.is_some() && has_no_v6(&error) => {
-                    log::warn!("{}; going on with IPv4 alone", self.explain_v6(v6, &error));
-                }
-                result => result.map_err(|error| self.explain_v6(v6, &error))?,
+        self.add_addresses(&wanted, settings)?;
+        let mut routes = settings.routes.clone();
+        if settings.block_local
+            && let Some(server) = settings.server
+        {
+            let local = self.outside.local_networks(&mut self.netlink, server);
+            routes.extend(local.into_iter().map(TunnelRoute::tunnel));
+        }
+        let wanted: Vec<Route> =
+            routes.iter().filter_map(|route| inside(route, self.interface)).collect();
+        self.remove_routes(|route| !wanted.contains(route));
+        // Around the tunnel first: what carries it must not be swallowed for a moment.
+        self.outside.apply(&mut self.netlink, settings, &routes);
+        for route in wanted {
+            if !self.routes.contains(&route) {
+                self.add_route(route);
             }
         }
-        if let Some(server) = settings.server
-            && settings.routes.iter().any(|route| route.destination.contains(&server))
-        {
-            self.keep_reachable(server);
-        }
-        if settings.bypass_dns {
-            let covered = |address: &IpAddr| {
-                settings.routes.iter().any(|route| route.destination.contains(address))
-            };
-            let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-            name_servers(&resolv_conf).filter(covered).for_each(|a| self.keep_reachable(a));
-        }
-        // A way outside can be asked for only as long as the tunnel does not cover it.
-        let (outside, inside): (Vec<&TunnelRoute>, Vec<&TunnelRoute>) =
-            settings.routes.iter().partition(|route| route.via == Via::Outside);
-        outside.into_iter().for_each(|route| self.route(*route));
-        if let Some(server) = settings.server.filter(|_| settings.block_local) {
-            self.block_local(server);
-        }
-        inside.into_iter().for_each(|route| self.route(*route));
         Ok(())
     }
 
     /// Takes everything back; what is gone already is no error.
     pub fn revert(&mut self) {
-        while let Some(step) = self.done.pop() {
-            let result = match step {
-                Done::Address(net, peer) => self.netlink.remove_address(self.interface, net, peer),
-                Done::Route(route) => self.netlink.remove_route(&route),
-            };
-            if let Err(error) = result {
-                log::debug!("{}: taking back {step:?}: {error}", self.name);
-            }
+        self.remove_routes(|_| true);
+        self.outside.revert(&mut self.netlink);
+        self.remove_addresses(&[]);
+    }
+
+    /// The next server: its packets must find the way while routes of the last tunnel remain.
+    pub fn keep_reachable(&mut self, server: IpAddr) {
+        if self.routes.iter().any(|route| route.destination.contains(&server)) {
+            self.outside.keep_reachable(&mut self.netlink, server);
         }
     }
 
-    fn address(&mut self, net: IpNet, peer: Option<IpAddr>) -> io::Result<()> {
-        match self.netlink.add_address(self.interface, net, peer) {
-            // A persistent device that somebody has configured: leave it so at the end, too.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Ok(()) => {
-                self.done.push(Done::Address(net, peer));
-                Ok(())
-            }
-            result => result,
-        }
+    /// The host's own routes have changed: leads around the tunnel by the new ones.
+    pub fn follow(&mut self) {
+        self.outside.follow(&mut self.netlink);
     }
 
-    /// A route into the tunnel. One that fails costs its destination, not the connection.
-    fn route(&mut self, wanted: TunnelRoute) {
-        let TunnelRoute { destination, via, metric } = wanted;
-        let route = match via {
-            Via::Tunnel => Route { destination, gateway: None, interface: self.interface, metric },
-            // The kernel finds the interface.
-            Via::Router(router) => {
-                Route { destination, gateway: Some(router), interface: 0, metric }
+    fn add_addresses(
+        &mut self,
+        wanted: &[Address],
+        settings: &TunnelSettings,
+    ) -> Result<(), String> {
+        for (net, peer) in wanted {
+            if self.addresses.contains(&(*net, *peer)) {
+                continue;
             }
-            Via::Outside => match self.netlink.route_to(destination.addr()) {
-                Ok(outside) => Route { destination, metric, ..outside },
-                Err(error) => {
-                    log::warn!("{}: no gateway for the route {destination}: {error}", self.name);
-                    return;
+            match self.netlink.add_address(self.interface, *net, *peer) {
+                Ok(()) => self.addresses.push((*net, *peer)),
+                // A persistent device that somebody has configured: leave it so at the end, too.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                // A host without IPv6 still gets its IPv4.
+                Err(error)
+                    if net.addr().is_ipv6() && settings.v4.is_some() && has_no_v6(&error) =>
+                {
+                    log::warn!("{}; going on with IPv4 alone", self.explain(*net, &error));
                 }
-            },
-        };
-        self.add_route(route);
+                Err(error) => return Err(self.explain(*net, &error)),
+            }
+        }
+        Ok(())
     }
 
+    fn remove_addresses(&mut self, but: &[Address]) {
+        let Self { netlink, name, interface, addresses, .. } = self;
+        addresses.retain(|(net, peer)| {
+            let keep = but.contains(&(*net, *peer));
+            if !keep && let Err(error) = netlink.remove_address(*interface, *net, *peer) {
+                log::debug!("{name}: taking back the address {net}: {error}");
+            }
+            keep
+        });
+    }
+
+    /// A route that fails costs its destination, not the connection.
     fn add_route(&mut self, route: Route) {
         match self.netlink.add_route(&route) {
-            Ok(()) => self.done.push(Done::Route(route)),
+            Ok(()) => self.routes.push(route),
             Err(error) => {
-                log::warn!("{}: cannot add the route {}: {error}", self.name, route.destination);
+                let (name, destination) = (&self.name, route.destination);
+                let why = if error.kind() == io::ErrorKind::AlreadyExists {
+                    "this host has a route to exactly that already, which stays".to_owned()
+                } else {
+                    error.to_string()
+                };
+                log::warn!("{name}: cannot add the route {destination}: {why}");
             }
         }
     }
 
-    /// Pins the way to the VPN server before a route of the tunnel covers it.
-    fn keep_reachable(&mut self, server: IpAddr) {
-        match self.netlink.route_to(server) {
-            Ok(route) => self.add_route(route),
-            Err(error) => log::warn!("no route to the server {server} to keep: {error}"),
-        }
-    }
-
-    /// Takes the networks around the interface that leads to the server into the tunnel: each as
-    /// two halves, which are preferred to the route of the whole [10.3].
-    fn block_local(&mut self, server: IpAddr) {
-        let outside = self.netlink.route_to(server);
-        let networks = outside.and_then(|way| Ok((way, self.netlink.local_addresses()?)));
-        let (way, networks) = match networks {
-            Ok(found) => found,
-            Err(error) => {
-                log::warn!("{}: cannot block local networks: {error}", self.name);
-                return;
-            }
-        };
-        // What carries the tunnel itself: the server on the link, or the router to it.
-        let next = way.gateway.unwrap_or(server);
-        self.add_route(Route { destination: next.into(), gateway: None, ..way });
-        for (_, address) in networks.into_iter().filter(|(at, _)| *at == way.interface) {
-            let net = address.trunc();
-            let local = matches!(net, IpNet::V6(v6) if v6.addr().is_unicast_link_local());
-            if !local && let Ok(halves) = net.subnets(net.prefix_len().saturating_add(1)) {
-                halves.for_each(|half| self.route(TunnelRoute::tunnel(half)));
+    fn remove_routes(&mut self, which: impl Fn(&Route) -> bool) {
+        let Self { netlink, name, routes, .. } = self;
+        // In reverse, so that the least specific ones, which came last, go first.
+        for route in routes.iter().rev().filter(|route| which(route)) {
+            if let Err(error) = netlink.remove_route(route) {
+                log::debug!("{name}: taking back the route {}: {error}", route.destination);
             }
         }
+        routes.retain(|route| !which(route));
     }
 
-    fn explain_v6(&self, v6: ipnet::Ipv6Net, error: &io::Error) -> String {
+    fn explain(&self, net: IpNet, error: &io::Error) -> String {
         let name = &self.name;
         match error.raw_os_error() {
-            Some(libc::EACCES) => format!(
-                "{name}: cannot add the address {v6}: IPv6 is switched off there; set the sysctl \
+            Some(libc::EACCES) if net.addr().is_ipv6() => format!(
+                "{name}: cannot add the address {net}: IPv6 is switched off there; set the sysctl \
                  net.ipv6.conf.default.disable_ipv6 (and net.ipv6.conf.all.disable_ipv6) to 0"
             ),
-            Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP) => {
-                format!("{name}: cannot add the address {v6}: the kernel has no IPv6")
+            Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP) if net.addr().is_ipv6() => {
+                format!("{name}: cannot add the address {net}: the kernel has no IPv6")
             }
-            _ => format!("{name}: cannot add the address {v6}: {error}"),
+            _ => format!("{name}: cannot add the address {net}: {error}"),
         }
+    }
+}
+
+fn addresses(settings: &TunnelSettings) -> Vec<Address> {
+    let v4 = settings.v4.map(|net| (net.into(), settings.v4_peer.map(IpAddr::V4)));
+    let v6 = settings.v6.map(|net| (net.into(), None));
+    v4.into_iter().chain(v6).collect()
+}
+
+/// A route that is not to be worked out first.
+fn inside(route: &TunnelRoute, interface: u32) -> Option<Route> {
+    let TunnelRoute { destination, via, metric } = *route;
+    match via {
+        Via::Tunnel => {
+            let metric = outside::tunnel_metric(destination, metric);
+            Some(Route { destination, gateway: None, interface, metric })
+        }
+        // The kernel finds the interface.
+        Via::Router(router) => {
+            Some(Route { destination, gateway: Some(router), interface: 0, metric })
+        }
+        Via::Outside => None,
     }
 }
 
 /// Switched off by sysctl, or not in the kernel.
 fn has_no_v6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EACCES | libc::EAFNOSUPPORT | libc::EOPNOTSUPP))
-}
-
-/// The host's name servers that are not on the host itself.
-fn name_servers(resolv_conf: &str) -> impl Iterator<Item = IpAddr> + '_ {
-    let address = |line: &str| line.trim().strip_prefix("nameserver")?.trim().parse().ok();
-    resolv_conf.lines().filter_map(address).filter(|address: &IpAddr| !address.is_loopback())
 }
 
 impl Drop for TunnelConfig {
@@ -224,14 +234,6 @@ mod tests {
     }
 
     #[test]
-    fn name_servers_are_found() {
-        let text = "# nameserver 9.9.9.9\nnameserver 192.0.2.53\nnameserver\t2001:db8::53\n\
-                    nameserver 127.0.0.53\nsearch lan\n";
-        let found: Vec<_> = name_servers(text).collect();
-        assert_eq!(found, [ip("192.0.2.53"), ip("2001:db8::53")]);
-    }
-
-    #[test]
     #[ignore = "needs root: tests/run interop runs it"]
     fn routes_go_into_the_tunnel_and_around_it_and_are_taken_back() {
         alone();
@@ -244,9 +246,10 @@ mod tests {
             ..TunnelSettings::default()
         };
         outside.apply(&settings).unwrap();
-        outside.route(TunnelRoute {
+        outside.add_route(Route {
             destination: "0.0.0.0/0".parse().unwrap(),
-            via: Via::Router(ip("192.0.2.1")),
+            gateway: Some(ip("192.0.2.1")),
+            interface: 0,
             metric: 0,
         });
 

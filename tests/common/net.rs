@@ -302,7 +302,10 @@ impl Net {
                     let outcome = (node.hook)(request)?;
                     Some(Reply::HookDone { ticket, outcome })
                 }),
-                Command::ClientUp(_) | Command::ClientDown(_) | Command::SavePool(_) => None,
+                Command::ClientUp(_)
+                | Command::ClientDown(_)
+                | Command::SavePool(_)
+                | Command::KeepReachable(_) => None,
             };
             node.commands.push(command);
             if let Some(reply) = reply {

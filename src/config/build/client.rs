@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Build, transport};
+use super::{Build, transport, tunnel, wrap};
 use crate::config::lex::Line;
 use crate::config::{ClientRole, Remote};
 use crate::limits::MAX_CREDENTIAL;
@@ -11,48 +11,82 @@ use crate::limits::MAX_CREDENTIAL;
 /// The port that is registered for OpenVPN.
 const DEFAULT_PORT: u16 = 1194;
 
-/// What a client takes from its server only, so far.
-const NOT_ON_CLIENTS: [&str; 7] = [
-    "ifconfig",
-    "ifconfig-ipv6",
-    "route",
-    "route-gateway",
-    "route-ipv6",
-    "route-ipv6-gateway",
-    "route-metric",
-];
-
 /// All of `config::ClientRole`.
 pub(super) fn role(b: &mut Build<'_>) -> ClientRole {
-    if let Some(line) = b.line("auth-retry").filter(|line| line.arg(0) != Some("none")) {
-        b.error(line, "must be `none`: the client ends when the server refuses it; let the service manager start it again");
-    }
-    for name in NOT_ON_CLIENTS {
-        if let Some(line) = b.line(name) {
-            b.error(line, "not supported yet on a client; leave it to the server, which pushes it");
-        }
-    }
     ClientRole {
         remotes: remotes(b),
-        exit_notify: match b.line("explicit-exit-notify") {
-            Some(line) if line.args.is_empty() => 1,
-            Some(line) => b.number(line, 0, 0..=255).unwrap_or(0) as u8,
-            None => 0,
-        },
         credentials: b.line("auth-user-pass").and_then(|line| credentials(b, line)),
-        float: b.has("float"),
+        auth_retry: auth_retry(b),
         remote_random: b.has("remote-random"),
-        retry_pause: b.line("connect-retry").and_then(|line| retry_pause(b, line)),
-        connect_timeout: b
-            .seconds("connect-timeout", 1..=86_400)
-            .or_else(|| b.seconds("server-poll-timeout", 1..=86_400)),
+        random_hostname: b.has("remote-random-hostname"),
+        retry_max: retry_max(b),
+        resolve_retry: resolve_retry(b),
+        options: tunnel::options(b),
+        filters: tunnel::filters(b),
+        no_pull: b.has("route-nopull"),
+        route_noexec: b.has("route-noexec"),
+        ifconfig_noexec: b.has("ifconfig-noexec"),
     }
 }
 
+/// `<connection>` blocks; without any, the `remote` lines.
 fn remotes(b: &mut Build<'_>) -> Vec<Remote> {
+    let blocks = b.source.blocks();
+    if blocks.is_empty() {
+        let found = listed(b);
+        if found.is_empty() && !b.source.mentions("remote") {
+            b.problems.error_whole("`remote` is missing: name or address of the server");
+        }
+        return found;
+    }
+    if let Some(line) = b.line("remote") {
+        b.warn(line, "has no effect beside <connection> blocks; put it into a block of its own");
+    }
+    let outside = transport::transport(b);
+    let mut all = Vec::new();
+    let count = blocks.len();
+    for (open, lines) in blocks {
+        let source = b.source.with_block(lines);
+        let mut inner = Build {
+            source: &source,
+            files: b.files,
+            problems: b.problems,
+            server: false,
+            block: true,
+        };
+        let socket = ["local", "lport", "port", "bind", "nobind"];
+        if lines.iter().any(|line| socket.contains(&line.name.as_str()))
+            && transport::transport(&mut inner) != outside
+        {
+            inner.error(open, "one socket serves all remotes; write `local`, `lport` and `bind` outside the blocks");
+        }
+        if !source.mentions("remote") {
+            inner.error(open, "has no `remote` line");
+        }
+        let tcp_only = |line: &Line| line.arg(2).is_some_and(transport::is_tcp);
+        let tcp = source.all("remote").all(tcp_only)
+            || source.last("proto").and_then(|line| line.arg(0)).is_some_and(transport::is_tcp);
+        if tcp && count > 1 && source.has("remote") {
+            inner.warn(
+                open,
+                "asks for TCP, and sixgate speaks UDP only; left out, as there is another block",
+            );
+            continue;
+        }
+        all.extend(listed(&mut inner));
+    }
+    if all.is_empty() && !b.problems.any() {
+        b.problems.error_whole("no <connection> block offers UDP; the server must offer it");
+    }
+    all
+}
+
+/// The `remote` lines, with what the other lines say about them.
+fn listed(b: &mut Build<'_>) -> Vec<Remote> {
     let common = b.line("proto").and_then(|line| line.arg(0));
     let shared = b.value("port", 1..=65535);
     let port = b.value("rport", 1..=65535).or(shared).map_or(DEFAULT_PORT, |port| port as u16);
+    let pattern = pattern(b);
     let mut remotes = Vec::new();
     let mut tcp = Vec::new();
     for line in b.source.all("remote") {
@@ -72,7 +106,7 @@ fn remotes(b: &mut Build<'_>) -> Vec<Remote> {
             None => port,
         };
         check_host(b, line, host, family);
-        remotes.push(Remote { host: host.to_owned(), port, family });
+        remotes.push(Remote { host: host.to_owned(), port, family, ..pattern.clone() });
     }
     for line in tcp {
         let text = "asks for TCP, and sixgate speaks UDP only";
@@ -82,15 +116,65 @@ fn remotes(b: &mut Build<'_>) -> Vec<Remote> {
             b.warn(line, format!("{text}; left out, as there is another remote"));
         }
     }
-    if remotes.is_empty() && !b.source.mentions("remote") {
-        let text = if b.source.mentions("connection") {
-            return remotes;
-        } else {
-            "`remote` is missing: name or address of the server"
-        };
-        b.problems.error_whole(text);
-    }
     remotes
+}
+
+/// What the remotes here have in common.
+fn pattern(b: &mut Build<'_>) -> Remote {
+    let mtu = b.line("tun-mtu").and_then(|line| line.arg(0)?.parse().ok()).unwrap_or(1500);
+    let keys = ["tls-auth", "tls-crypt", "tls-crypt-v2"];
+    // Blocks were flattened into this source; the file's own key is `Config::wrap`.
+    let own_key = b.block && keys.iter().any(|name| b.has(name));
+    Remote {
+        host: String::new(),
+        port: 0,
+        family: None,
+        float: b.has("float"),
+        exit_notify: match b.line("explicit-exit-notify") {
+            Some(line) if line.args.is_empty() => 1,
+            Some(line) => b.number(line, 0, 0..=255).unwrap_or(0) as u8,
+            None => 0,
+        },
+        retry_pause: b.line("connect-retry").and_then(|line| retry_pause(b, line)),
+        connect_timeout: b
+            .seconds("connect-timeout", 1..=86_400)
+            .or_else(|| b.seconds("server-poll-timeout", 1..=86_400)),
+        mssfix: transport::mssfix(b, mtu),
+        wrap: own_key.then(|| wrap::wrapping(b)),
+    }
+}
+
+/// `auth-retry`: nobody can be asked, so `interact` is as good as `nointeract`.
+fn auth_retry(b: &mut Build<'_>) -> bool {
+    let Some(line) = b.line("auth-retry") else { return false };
+    match line.arg(0) {
+        Some("none") => false,
+        Some("nointeract") => true,
+        Some("interact") => {
+            b.warn(line, "nobody can be asked here: the same user name and password are tried again, as with `nointeract`");
+            true
+        }
+        _ => {
+            b.error(line, "must be `none`, `nointeract` or `interact`");
+            false
+        }
+    }
+}
+
+fn retry_max(b: &mut Build<'_>) -> Option<u32> {
+    let line = b.line("connect-retry-max")?;
+    if line.arg(0) == Some("unlimited") {
+        return None;
+    }
+    b.number(line, 0, 1..=u32::MAX)
+}
+
+fn resolve_retry(b: &mut Build<'_>) -> Option<Duration> {
+    let line = b.line("resolv-retry")?;
+    if line.arg(0) == Some("infinite") {
+        return None;
+    }
+    b.number(line, 0, 0..=86_400).map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 fn family(protocol: &str) -> Option<bool> {

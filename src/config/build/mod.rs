@@ -17,6 +17,7 @@ mod server;
 mod timers;
 mod tls;
 mod transport;
+mod tunnel;
 mod wrap;
 
 use core::fmt::Display;
@@ -30,6 +31,10 @@ use super::problem::Problems;
 use super::read::Source;
 use super::{ClientSettings, Config, Files, Role, ServerRole};
 
+/// Directives of both roles that only a client acts on so far.
+const CLIENT_ONLY: [&str; 6] =
+    ["block-ipv6", "ifconfig-noexec", "inactive", "ping-exit", "route-noexec", "session-timeout"];
+
 /// What every module needs at hand.
 struct Build<'a> {
     source: &'a Source,
@@ -37,13 +42,15 @@ struct Build<'a> {
     problems: &'a mut Problems,
     /// Which role this configures.
     server: bool,
+    /// Whether this is about one `<connection>` block.
+    block: bool,
 }
 
 /// The configuration these lines describe. Meaningless if a problem was reported.
 pub(super) fn build(source: &Source, files: &dyn Files, problems: &mut Problems) -> Config {
     let server = is_server(source, problems);
     source.check_places(server, problems);
-    let mut b = Build { source, files, problems, server };
+    let mut b = Build { source, files, problems, server, block: false };
     let timers = timers::timers(&mut b);
     let role = if server {
         Role::Server(server::role(&mut b, &timers))
@@ -75,6 +82,11 @@ pub(super) fn build(source: &Source, files: &dyn Files, problems: &mut Problems)
     };
     data::key_method(&mut b);
     if let Role::Server(role) = &config.role {
+        for name in CLIENT_ONLY {
+            if let Some(line) = b.line(name) {
+                b.error(line, "is not supported on a server yet; remove the line");
+            }
+        }
         push::check(&mut b, role);
         server::check_overlap(&mut b, role, &config.transport);
     }
@@ -88,7 +100,7 @@ pub(super) fn client_settings(
     problems: &mut Problems,
     role: &ServerRole,
 ) -> ClientSettings {
-    ccd::settings(&mut Build { source, files, problems, server: true }, role)
+    ccd::settings(&mut Build { source, files, problems, server: true, block: false }, role)
 }
 
 /// Decides the role, from whatever speaks for one.

@@ -19,7 +19,7 @@ pub(super) fn timers(b: &mut Build<'_>) -> Timers {
     let mut timers = Timers {
         ping: ping.filter(|time| !time.is_zero()),
         ping_restart,
-        ping_exit: None,
+        ping_exit: b.seconds("ping-exit", 0..=DAY).filter(|time| !time.is_zero() && !b.server),
         push_keepalive: None,
         reneg: renegotiation(b),
         handshake,
@@ -29,7 +29,10 @@ pub(super) fn timers(b: &mut Build<'_>) -> Timers {
     if timers.ping_restart.is_none() && !b.server {
         timers.ping_restart = Some(CLIENT_RESTART);
     }
-    timers.ping_restart = timers.ping_restart.filter(|time| !time.is_zero());
+    if let Some(line) = b.line("ping-restart").filter(|_| timers.ping_exit.is_some()) {
+        b.error(line, "`ping-exit` is given too; a silent server either ends the client or not");
+    }
+    timers.ping_restart = timers.ping_exit.or(timers.ping_restart).filter(|time| !time.is_zero());
     keepalive(b, &mut timers);
     timers
 }
@@ -54,7 +57,7 @@ fn keepalive(b: &mut Build<'_>, timers: &mut Timers) {
         );
         b.error(line, text);
     }
-    for other in ["ping", "ping-restart"] {
+    for other in ["ping", "ping-restart", "ping-exit"] {
         if b.has(other) {
             b.error(line, format!("includes `{other}`, which is given too; keep one of them"));
         }

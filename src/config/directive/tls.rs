@@ -5,7 +5,7 @@ super::rows! { "Control channel: certificates, keys, user names";
 "auth-gen-token", 0, ANY, [SERVER], Refused("not supported yet"), "give clients a token in place of their password";
 "auth-gen-token-secret", 1, 1, [SERVER], Refused("not supported yet"), "key of these tokens";
 "auth-nocache", 0, 0, [BOTH], Ignored("user name and password are needed again at each renegotiation; they come from the configuration"), "forget passwords after use";
-"auth-retry", 1, 1, [CLIENT], Done, "`none`: end when the server refuses us";
+"auth-retry", 1, 1, [CLIENT], Done, "`none`: end when the server refuses us; `nointeract`: try again";
 "auth-token", 1, 1, [CLIENT PUSHED], Refused("belongs to the push message, not to a file"), "token in place of the password";
 "auth-token-user", 1, 1, [CLIENT PUSHED], Refused("belongs to the push message, not to a file"), "user name that goes with the token";
 "auth-user-pass", 0, 1, [CLIENT], Done, "user name and password from a file of two lines, or inline";

@@ -134,6 +134,7 @@ fn start() -> (JoinHandle<Result<(), String>>, StdSocket, SocketAddr) {
             resolver: Resolver::new().unwrap(),
             hooks: Hooks::new(crate::config::hooks::Hooks::default(), Duration::from_secs(60)),
             reports: Reports::default(),
+            watch: None,
         };
         shell.run()
     });

@@ -1,0 +1,117 @@
+//! News that a client must hear of at once: the host's addresses or routes have changed, or it has
+//! woken from sleep.
+//!
+//! What to do then is [`tunnel`](super::tunnel)'s and the engine's business; nothing is read out of
+//! the messages, as many of them come at once and only the end result counts.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use super::{check, check_len};
+
+/// Sockets that become readable with such news.
+#[derive(Debug)]
+pub struct Watch {
+    routes: OwnedFd,
+    clock: Option<OwnedFd>,
+}
+
+impl Watch {
+    /// Needs no privilege.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { routes: open_routes()?, clock: open_clock().ok() })
+    }
+
+    /// What to wait for.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        [Some(&self.routes), self.clock.as_ref()].into_iter().flatten().map(AsRawFd::as_raw_fd)
+    }
+
+    /// Takes everything that is waiting; whether there was anything.
+    pub fn drain(&mut self) -> bool {
+        let mut buffer = [0_u8; 8192];
+        let mut any = false;
+        // Bounded, as somebody may be changing routes all the time.
+        for _ in 0..64 {
+            // SAFETY: `buffer` is writable for its whole length.
+            let got = check_len(unsafe {
+                libc::recv(self.routes.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0)
+            });
+            match got {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // Too much came at once (ENOBUFS): that is news, too.
+                Ok(_) | Err(_) => any = true,
+            }
+        }
+        if let Some(clock) = &self.clock {
+            // SAFETY: `buffer` has room for the eight bytes of a timerfd.
+            let read =
+                check_len(unsafe { libc::read(clock.as_raw_fd(), buffer.as_mut_ptr().cast(), 8) });
+            if read.is_err_and(|error| error.raw_os_error() == Some(libc::ECANCELED)) {
+                any = true;
+                if let Err(error) = arm(clock) {
+                    log::debug!("the clock cannot be watched any more: {error}");
+                    self.clock = None;
+                }
+            }
+        }
+        any
+    }
+}
+
+fn open_routes() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: no pointers are passed.
+    let raw = check(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+    // SAFETY: all zero is a valid sockaddr_nl.
+    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+    address.nl_groups = (libc::RTMGRP_LINK
+        | libc::RTMGRP_IPV4_IFADDR
+        | libc::RTMGRP_IPV4_ROUTE
+        | libc::RTMGRP_IPV6_IFADDR
+        | libc::RTMGRP_IPV6_ROUTE) as u32;
+    let len = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+    // SAFETY: `address` is a sockaddr_nl of the length given.
+    check(unsafe { libc::bind(raw, (&raw const address).cast(), len) })?;
+    Ok(fd)
+}
+
+/// A timer that never runs out but is cancelled when the wall clock jumps, which waking from sleep
+/// counts as. (A timer on the clock that runs on in sleep would have to be set before each wait.)
+fn open_clock() -> io::Result<OwnedFd> {
+    let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
+    // SAFETY: no pointers are passed.
+    let raw = check(unsafe { libc::timerfd_create(libc::CLOCK_REALTIME, flags) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+    arm(&fd)?;
+    Ok(fd)
+}
+
+fn arm(clock: &OwnedFd) -> io::Result<()> {
+    let never = libc::timespec { tv_sec: libc::time_t::MAX, tv_nsec: 0 };
+    let off = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let when = libc::itimerspec { it_interval: off, it_value: never };
+    let flags = libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET;
+    // SAFETY: `when` is an itimerspec that outlives the call; the old value is not asked for.
+    check(unsafe {
+        libc::timerfd_settime(clock.as_raw_fd(), flags, &raw const when, std::ptr::null_mut())
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_no_news() {
+        let mut watch = Watch::open().unwrap();
+        // Other tests may change routes in their own namespaces only.
+        assert_eq!(watch.descriptors().count(), 2);
+        let _ = watch.drain();
+    }
+}
