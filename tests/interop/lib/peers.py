@@ -31,6 +31,24 @@ class Wrap:
         self.client = both + ([client] if client else [])
 
 
+def openvpn(suite: str | None, config: Path, *options) -> list:
+    """The arguments that run stock OpenVPN: the machine's own, or that of another Debian release."""
+    from lib.case import ROOT, SUITES
+    arguments = ["openvpn", "--config", config, *options]
+    if not suite:
+        return arguments
+    root = SUITES / suite
+    if not (root / "usr" / "sbin" / "openvpn").exists():
+        raise Failure(f"no OpenVPN in {root}: run 'tests/run setup'")
+    # `ip netns exec` gives the process its own mounts, so that these are gone when it is.
+    return ["sh", "-ec", """
+        root=$1 work=$2; shift 2
+        mkdir -p "$root$work"
+        mount --bind "$work" "$root$work"; mount --bind /dev "$root/dev"; mount -t proc proc "$root/proc"
+        exec chroot "$root" "$@"
+        """, "sh", root, ROOT / "target" / "interop", *arguments]
+
+
 class Server:
     """The server under test, run from an ordinary OpenVPN configuration: sixgate, or stock OpenVPN
     when it is the harness that is under test."""
@@ -58,8 +76,8 @@ class Server:
 
     def start(self) -> None:
         from lib.case import SIXGATE
-        program = ["openvpn", "--config"] if self.case.stock else [SIXGATE, "run"]
-        self.process = self.case.process(self.host.inside(*program, self.config), "server")
+        program = openvpn(self.case.suite, self.config) if self.case.stock else [SIXGATE, "run", self.config]
+        self.process = self.case.process(self.host.inside(*program), "server")
         self.wait_bound()
 
     def wait_bound(self) -> None:
@@ -109,20 +127,8 @@ class Client:
         self.process: Process | None = None
 
     def start(self) -> None:
-        from lib.case import ROOT, SUITES
-        openvpn = ["openvpn", "--config", self.config, "--verb", 4, "--connect-retry", 1, 2]
-        if self.case.suite:
-            root = SUITES / self.case.suite
-            if not (root / "usr" / "sbin" / "openvpn").exists():
-                raise Failure(f"no OpenVPN in {root}: run 'tests/run setup'")
-            # `ip netns exec` gives the process its own mounts, so that these are gone when it is.
-            openvpn = ["sh", "-ec", """
-                root=$1 work=$2; shift 2
-                mkdir -p "$root$work"
-                mount --bind "$work" "$root$work"; mount --bind /dev "$root/dev"; mount -t proc proc "$root/proc"
-                exec chroot "$root" "$@"
-                """, "sh", root, ROOT / "target" / "interop", *openvpn]
-        self.process = self.case.process(self.host.inside(*openvpn), self.name)
+        program = openvpn(self.case.suite, self.config, "--verb", 4, "--connect-retry", 1, 2)
+        self.process = self.case.process(self.host.inside(*program), self.name)
 
     def wait_up(self, timeout: float = 30, after: int = 0) -> None:
         self.process.expect(self.UP, timeout=timeout, after=after)
