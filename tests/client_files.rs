@@ -11,7 +11,7 @@ use common::packets::echo;
 use common::pki::{Memory, Site};
 use common::warned;
 use sixgate::config::{ClientSettings, Role, ccd};
-use sixgate::engine::{DropReason, ExitReason, TunnelSettings};
+use sixgate::engine::{Command, DropReason, ExitReason, TunnelSettings};
 
 const SERVER: &str = "192.0.2.1:1194";
 
@@ -295,4 +295,35 @@ fn silence_may_last_longer_for_one_client_than_for_others() {
     assert_eq!(names(&net), ["sleepy"], "120 s for everybody else");
     net.run(200_000);
     assert_eq!(names(&net), [""; 0]);
+}
+
+#[test]
+fn a_client_that_is_idle_or_has_had_its_time_makes_room() {
+    let site = Site::default();
+    let files = [("idle", "inactive 120 500\n"), ("short", "session-timeout 90\ninactive 0\n")];
+    let mut net = serve(&site, 700, "inactive 3600\n", &files);
+    let idle = join(&mut net, &site, "idle", 701);
+    let short = join(&mut net, &site, "short", 702);
+    let ends = |net: &mut Net, node: usize, name: &str| {
+        let before = net.now.mono;
+        // They are told, and come back; what is watched is that they go.
+        let down = |net: &Net| {
+            let down = net.nodes[0].commands.iter().filter(
+                |command| matches!(command, Command::ClientDown(info) if info.common_name == name),
+            );
+            down.count()
+        };
+        assert!(net.run_until(600_000, |net| down(net) > 0), "{name} stays");
+        net.nodes[node].settings = None;
+        assert!(net.run_until(30_000, |net| net.nodes[node].settings.is_some()), "{name} is back");
+        net.now.mono.since(before).as_secs()
+    };
+    // Pings are no use of the tunnel, and neither is too little.
+    net.run(60_000);
+    net.inject(idle, &echo(ip("fd00:6::1000"), ip("fd00:6::1"), &[0; 100]));
+    let after = ends(&mut net, short, "short");
+    assert!((25..45).contains(&after), "{after}");
+    net.inject(idle, &echo(ip("fd00:6::1000"), ip("fd00:6::1"), &[0; 900]));
+    let after = ends(&mut net, idle, "idle");
+    assert!((115..135).contains(&after), "{after}");
 }

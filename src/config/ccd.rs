@@ -44,6 +44,10 @@ pub struct ClientSettings {
     pub ping: Option<Duration>,
     /// `ping-restart`, if given; zero is never.
     pub ping_restart: Option<Duration>,
+    /// `inactive`, if given: the time (zero is never), and the tunnel bytes in it that are enough.
+    pub inactive: Option<(Duration, u64)>,
+    /// `session-timeout`, if given; zero is never.
+    pub session_timeout: Option<Duration>,
     /// `setenv-safe`: variables for scripts about it.
     pub variables: Vec<(String, String)>,
 }
@@ -51,7 +55,18 @@ pub struct ClientSettings {
 impl ClientSettings {
     /// Adds what has been said later.
     pub fn merge(&mut self, later: Self) {
-        let Self { disabled, v4, v6, behind, push, ping, ping_restart, variables } = later;
+        let Self {
+            disabled,
+            v4,
+            v6,
+            behind,
+            push,
+            ping,
+            ping_restart,
+            inactive,
+            session_timeout,
+            variables,
+        } = later;
         self.disabled |= disabled;
         self.v4 = v4.or(self.v4);
         self.v6 = v6.or(self.v6);
@@ -59,6 +74,8 @@ impl ClientSettings {
         self.push.extend(push);
         self.ping = ping.or(self.ping);
         self.ping_restart = ping_restart.or(self.ping_restart);
+        self.inactive = inactive.or(self.inactive);
+        self.session_timeout = session_timeout.or(self.session_timeout);
         self.variables.extend(variables);
     }
 }
@@ -165,7 +182,7 @@ mod tests {
             "ifconfig-push 10.8.0.50 255.255.255.0\nifconfig-ipv6-push fd00:1::50/64 # fixed\n\
              iroute 192.168.7.0 255.255.255.0\niroute 192.168.8.1\niroute-ipv6 fd00:2:0:7::/64\n\
              push \"route 10.1.0.0 255.255.0.0\"\npush-remove route\npush-reset\n\
-             push 'echo \"x y\"'\npush \"topology subnet\"\nping 5\nping-restart 30\ndisable\nconfig more\n",
+             push 'echo \"x y\"'\npush \"topology subnet\"\nping 5\nping-restart 30\ninactive 600 1000\nsession-timeout 86400\ndisable\nconfig more\n",
         );
         let fixed = settings.v4.unwrap();
         assert_eq!(fixed.address, Ipv4Addr::new(10, 8, 0, 50));
@@ -185,8 +202,11 @@ mod tests {
         assert_eq!(settings.push, push);
         assert_eq!(settings.ping, Some(Duration::from_secs(5)));
         assert_eq!(settings.ping_restart, Some(Duration::from_secs(30)));
+        assert_eq!(settings.inactive, Some((Duration::from_secs(600), 1000)));
+        assert_eq!(settings.session_timeout, Some(Duration::from_secs(86_400)));
         assert!(settings.disabled);
         assert_eq!(good("# nothing\n"), ClientSettings::default());
+        assert_eq!(good("ping-exit 30\n").ping_restart, Some(Duration::from_secs(30)));
         let far = good(
             "ifconfig-push 10.8.0.9 255.255.255.0 10.99.0.9\nifconfig-ipv6-push fd00:1::9 fd00:1::2\n",
         );

@@ -166,6 +166,10 @@ pub struct ServerRole {
     pub duplicate_cn: bool,
     /// `explicit-exit-notify`: 0 off, 1 clients reconnect to us, 2 to the next server.
     pub exit_notify: u8,
+    /// `inactive`: a client goes when fewer tunnel bytes than this pass in so much time.
+    pub inactive: Option<(Duration, u64)>,
+    /// `session-timeout`: a client goes after so much time.
+    pub session_timeout: Option<Duration>,
     /// `connect-freq-initial`: answers per period.
     pub initial_rate: (u32, Duration),
     /// `tls-crypt-v2 … force-cookie`: ignore clients that cannot do the stateless opening.

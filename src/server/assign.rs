@@ -13,6 +13,7 @@ use crate::config::ClientSettings;
 use crate::engine::PeerId;
 use crate::server::Server;
 use crate::server::leave::restart;
+use crate::server::lifetime::Lifetime;
 use crate::server::pool::Lease;
 use crate::time::Now;
 
@@ -140,6 +141,12 @@ impl Server {
             ),
         };
         if usable && !ours { self.routes.lookup(address) } else { None }
+    }
+
+    /// How long a client may stay: by its file, else as long as everybody.
+    pub(super) fn lifetime(&self, now: Now, settings: &ClientSettings) -> Lifetime {
+        let session = settings.session_timeout.or(self.role.session_timeout);
+        Lifetime::new(now.mono, session, settings.inactive.or(self.role.inactive))
     }
 
     /// A client's `ping` and `ping-restart`: from its file, else everybody's.

@@ -170,6 +170,7 @@ impl Server {
             prefixes,
             pushed: None,
             asking: None,
+            lifetime: self.lifetime(now, settings),
             since: now.unix,
             mtu,
             mss: None,

@@ -8,6 +8,7 @@ use crate::engine::{DropReason, Endpoint, PeerId, Verdict};
 use crate::limits::MAX_HALF_OPEN;
 use crate::server::Server;
 use crate::server::admit::Knock;
+use crate::server::leave::restart;
 use crate::server::peer::{Peer, Stage};
 use crate::session::{Session, SessionEvent};
 use crate::time::Now;
@@ -101,7 +102,11 @@ impl Server {
             self.peers.remove(id);
             return;
         }
+        let over = entry.peer.client().and_then(|client| client.lifetime.over(now.mono));
         entry.peer.session.handle_timeout(now, &mut *self.rng);
+        if let Some(why) = over {
+            self.dismiss(now, id, &restart(false), why);
+        }
         self.settle(now, id);
     }
 

@@ -72,6 +72,7 @@ impl Server {
         client.clamp(packet);
         entry.peer.session.seal(now, packet)?;
         client.bytes_out += len as u64;
+        client.lifetime.count(now.mono, len as u64);
         // The session may want to renegotiate by now.
         self.watch(to);
         Ok(Verdict::ToUdp(endpoint))

@@ -120,6 +120,7 @@ impl Server {
         }
         if let Some(Stage::Connected(client)) = self.peers.get_mut(id).map(|e| &mut e.peer.stage) {
             client.bytes_in += packet.len() as u64;
+            client.lifetime.count(now.mono, packet.len() as u64);
             client.clamp(packet);
         }
         if self.is_for_all(destination) {

@@ -20,6 +20,7 @@ pub mod cookie;
 mod forward;
 mod inbound;
 mod leave;
+pub mod lifetime;
 pub mod negotiate;
 mod outbound;
 pub mod peer;

@@ -11,6 +11,7 @@
 use ipnet::IpNet;
 
 use crate::engine::{ClientInfo, Endpoint, PeerId};
+use crate::server::lifetime::Lifetime;
 use crate::server::negotiate::{Offer, Terms};
 use crate::server::pool::Lease;
 use crate::session::{PeerIdentity, Session};
@@ -74,7 +75,8 @@ impl Peer {
     pub fn deadline(&self) -> Option<Instant> {
         let own = match &self.stage {
             Stage::Leaving { until } => Some(*until),
-            Stage::Handshake | Stage::Asking(_) | Stage::Connected(_) => None,
+            Stage::Connected(client) => client.lifetime.deadline(),
+            Stage::Handshake | Stage::Asking(_) => None,
         };
         [own, self.session.poll_timeout()].into_iter().flatten().min()
     }
@@ -144,6 +146,8 @@ pub struct Client {
     pub pushed: Option<Instant>,
     /// The open request of a renegotiation, and its key.
     pub asking: Option<(u64, KeyId)>,
+    /// How long it may stay.
+    pub lifetime: Lifetime,
     /// Since when it is in.
     pub since: UnixTime,
     /// Largest packet it can take.

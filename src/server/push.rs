@@ -304,6 +304,8 @@ mod tests {
             max_clients: 4,
             duplicate_cn: false,
             exit_notify: 0,
+            inactive: None,
+            session_timeout: None,
             initial_rate: (1, core::time::Duration::from_secs(1)),
             force_cookie: false,
             login: crate::config::hooks::Login::default(),

@@ -37,6 +37,8 @@ pub(super) fn settings(b: &mut Build<'_>, role: &ServerRole) -> ClientSettings {
         push: pushes(b, role),
         ping,
         ping_restart,
+        inactive: timers::inactive(b),
+        session_timeout: timers::session_timeout(b),
         variables: hooks::variables(b),
     }
 }

@@ -32,8 +32,7 @@ use super::read::Source;
 use super::{ClientSettings, Config, Files, Role, ServerRole};
 
 /// Directives of both roles that only a client acts on so far.
-const CLIENT_ONLY: [&str; 6] =
-    ["block-ipv6", "ifconfig-noexec", "inactive", "ping-exit", "route-noexec", "session-timeout"];
+const CLIENT_ONLY: [&str; 3] = ["block-ipv6", "ifconfig-noexec", "route-noexec"];
 
 /// What every module needs at hand.
 struct Build<'a> {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Build, addresses, ccd, hooks, routes};
+use super::{Build, addresses, ccd, hooks, routes, timers};
 use crate::config::lex::Line;
 use crate::config::{PoolPersist, ServerRole, Timers, Transport};
 use crate::limits::MAX_CLIENTS;
@@ -40,6 +40,8 @@ pub(super) fn role(b: &mut Build<'_>, timers: &Timers) -> ServerRole {
             Some(line) => b.number(line, 0, 0..=2).unwrap_or(0) as u8,
             None => 0,
         },
+        inactive: timers::inactive(b),
+        session_timeout: timers::session_timeout(b),
         initial_rate: (answers, Duration::from_secs(period.into())),
         force_cookie: b
             .line("tls-crypt-v2")

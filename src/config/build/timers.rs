@@ -37,9 +37,32 @@ pub(super) fn timers(b: &mut Build<'_>) -> Timers {
     timers
 }
 
-/// `ping` and `ping-restart` as given; zero is never.
+/// `ping` and `ping-restart` as given; zero is never. On a server either end of silence ends just
+/// that client, so `ping-exit` is the same there.
 pub(super) fn ping(b: &mut Build<'_>) -> (Option<Duration>, Option<Duration>) {
-    (b.seconds("ping", 0..=DAY), b.seconds("ping-restart", 0..=DAY))
+    let restart = b.seconds("ping-restart", 0..=DAY);
+    let exit = if b.server { b.seconds("ping-exit", 0..=DAY) } else { None };
+    (b.seconds("ping", 0..=DAY), restart.or(exit))
+}
+
+/// `inactive`: seconds, and the tunnel bytes in them that count as use; zero is never.
+pub(super) fn inactive(b: &mut Build<'_>) -> Option<(Duration, u64)> {
+    let line = b.line("inactive")?;
+    let period = b.number(line, 0, 0..=YEAR)?;
+    let enough = match line.arg(1).map(str::parse) {
+        None => 0,
+        Some(Ok(bytes)) => bytes,
+        Some(Err(_)) => {
+            b.error(line, "the second argument is a number of bytes");
+            0
+        }
+    };
+    Some((Duration::from_secs(period.into()), enough))
+}
+
+/// `session-timeout`; zero is never.
+pub(super) fn session_timeout(b: &mut Build<'_>) -> Option<Duration> {
+    b.seconds("session-timeout", 0..=YEAR)
 }
 
 fn keepalive(b: &mut Build<'_>, timers: &mut Timers) {

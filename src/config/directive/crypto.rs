@@ -14,7 +14,7 @@ super::rows! { "Data channel";
 "disable-occ", 0, 0, [BOTH], Ignored("options strings are never enforced"), "do not compare options with the peer";
 "engine", 0, 1, [BOTH], Ignored("there is no OpenSSL to load engines"), "OpenSSL engine";
 "force-tls-key-material-export", 0, 0, [BOTH], Refused("keys come from the TLS exporter whenever the peer can; the old way stays for those that cannot"), "refuse peers without TLS key export";
-"inactive", 1, 2, [BOTH CCD PUSHED], Done, "end when the tunnel is idle";
+"inactive", 1, 2, [BOTH CCD PUSHED], Done, "end when the tunnel is idle; on a server, for each client";
 "keepalive", 2, 2, [BOTH], Done, "ping interval and the silence after which a peer is given up; pushed to clients";
 "key-derivation", 1, 1, [PUSHED], Refused("belongs to the push message, not to a file"), "how data keys are made";
 "keying-material-exporter", 2, 2, [BOTH], Refused("not supported; there are no scripts to hand keys to"), "export key material to scripts";
@@ -34,6 +34,6 @@ super::rows! { "Data channel";
 "providers", 1, ANY, [BOTH], Ignored("there is no OpenSSL to load providers"), "OpenSSL providers";
 "replay-persist", 1, 1, [BOTH], Ignored("a session's packet numbers end with the process; each start has new keys"), "keep replay state in a file";
 "replay-window", 0, 2, [BOTH], Ignored("the window is always 1024 packets, more than OpenVPN's 64, with no time limit"), "how far packets may be out of order";
-"session-timeout", 1, 1, [BOTH CCD PUSHED], Done, "end a session after so long";
+"session-timeout", 1, 1, [BOTH CCD PUSHED], Done, "end a session after so long; on a server, for each client";
 "use-prediction-resistance", 0, 0, [BOTH], Ignored("random numbers come from the operating system"), "reseed the random number generator";
 }
