@@ -133,12 +133,14 @@ fn cross(net: &mut Net, buf: &mut PacketBuf, from: usize, to: usize, packet: &[u
 
 #[test]
 fn no_allocation_per_data_packet() {
-    for cipher in ["CHACHA20-POLY1305", "AES-256-GCM", "AES-128-GCM"] {
+    for cipher in CipherName::ALL {
+        let cipher = cipher.as_str();
         let site = Site::default();
         let mut net = Net::new(1);
         let now = net.now;
-        net.add("192.0.2.1:1194", site.server(now, &format!("data-ciphers {cipher}\n"), 1));
-        net.add("198.51.100.7:40000", site.client(now, "laptop", "", 2));
+        let lines = format!("data-ciphers {cipher}\n");
+        net.add("192.0.2.1:1194", site.server(now, &lines, 1));
+        net.add("198.51.100.7:40000", site.client(now, "laptop", &lines, 2));
         assert!(net.run_until(60_000, |net| net.nodes[1].settings.is_some()));
         net.run(1_000);
         let mut buf = PacketBuf::new();

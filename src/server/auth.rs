@@ -127,7 +127,7 @@ impl Server {
             return Err(Refusal::Denied("this client is disabled".to_owned()));
         }
         let Some(terms) = Terms::negotiate(&offer, &self.config) else {
-            return Err(Refusal::NoCipher(offer.advice(&self.config)));
+            return Err(Refusal::NoCipher(offer.advice(&self.config.data_ciphers)));
         };
         self.supersede(id, who.name());
         let connected = self.peers.iter().filter(|(_, entry)| entry.peer.client().is_some());

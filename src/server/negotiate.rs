@@ -95,7 +95,7 @@ impl Offer {
     }
 
     /// What to change where, when there is no cipher in common.
-    pub fn advice(&self, config: &Config) -> String {
+    pub fn advice(&self, ours: &[CipherName]) -> String {
         let theirs = self.ciphers.as_deref().or(self.occ_cipher.as_deref());
         let theirs = theirs.filter(|list| !list.is_empty());
         let Some(theirs) = theirs else {
@@ -103,7 +103,6 @@ impl Offer {
                     `ncp-disable`), or the one it uses as `data-ciphers-fallback` here"
                 .to_owned();
         };
-        let ours: Vec<&str> = config.data_ciphers.iter().map(|cipher| cipher.as_str()).collect();
         let known = theirs.split(':').find_map(CipherName::from_name);
         let here = known.map_or_else(String::new, |cipher| {
             format!(", or add {} to `data-ciphers` here", cipher.as_str())
@@ -113,7 +112,7 @@ impl Offer {
         format!(
             "it offers only {}: set `{option} {}` on it{here}",
             theirs.escape_debug(),
-            ours.first().copied().unwrap_or("AES-256-GCM"),
+            ours.first().map_or("AES-256-GCM", |cipher| cipher.as_str()),
         )
     }
 }
@@ -193,6 +192,23 @@ mod tests {
         assert_eq!(pick("", "", None), None);
         assert_eq!(pick("", "", Some(Aes128Gcm)), Some(Aes128Gcm));
         assert_eq!(pick("", "V4,cipher BF-CBC", Some(Aes128Gcm)), None);
+    }
+
+    #[test]
+    fn clients_that_frame_are_moved_to_what_they_know() {
+        let of = |info, options| Offer::read(info, options).framing();
+        assert_eq!(of("IV_COMP_STUBv2=1\n", OCC), Framing::None);
+        assert_eq!(of("IV_COMP_STUBv2=1\n", "V4,comp-lzo,tls-client"), Framing::StubV2);
+        assert_eq!(of("IV_LZO=1\n", "V4,comp-lzo,tls-client"), Framing::Lzo);
+    }
+
+    #[test]
+    fn the_advice_names_the_option_and_the_cipher() {
+        let advice = |info, options| Offer::read(info, options).advice(&OURS);
+        let text = advice("IV_CIPHERS=BF-CBC\n", OCC);
+        assert_eq!(text, "it offers only BF-CBC: set `data-ciphers CHACHA20-POLY1305` on it");
+        assert!(advice("", "V4,cipher BF-CBC").contains("set `cipher CHACHA20"));
+        assert!(advice("", "").contains("data-ciphers-fallback"));
     }
 
     #[test]

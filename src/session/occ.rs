@@ -9,7 +9,9 @@ use crate::config::{CipherName, Config, Digest, Framing};
 /// Our own string.
 pub fn options_string(config: &Config, role: Role) -> String {
     let mtu = config.device.mtu;
-    let link_mtu = link_mtu(mtu, config.occ_cipher, config.auth, config.framing);
+    // The fallback is described, too, but named only where it is one of `data-ciphers`.
+    let described = config.occ_cipher.or(config.fallback_cipher);
+    let link_mtu = link_mtu(mtu, described, config.auth, config.framing);
     let mut text = format!("V4,dev-type tun,link-mtu {link_mtu},tun-mtu {mtu},proto UDPv4");
     match config.framing {
         Framing::None => {}
@@ -20,15 +22,15 @@ pub fn options_string(config: &Config, role: Role) -> String {
     if let Some(direction) = tls_auth.and_then(|(_, direction)| *direction) {
         text.push_str(&format!(",keydir {direction}"));
     }
-    if let Some(cipher) = config.occ_cipher {
+    if let Some(cipher) = described.filter(|cipher| config.data_ciphers.contains(cipher)) {
         text.push_str(&format!(",cipher {}", cipher.as_str()));
     }
-    let auth = match config.occ_cipher {
+    let auth = match described {
         Some(cipher) if cipher.is_aead() => "[null-digest]",
         Some(_) | None => config.auth.as_str(),
     };
     // Without a cipher stock peers describe the BF-CBC that they do not use either.
-    let bits = config.occ_cipher.map_or(128, CipherName::key_bits);
+    let bits = described.map_or(128, CipherName::key_bits);
     text.push_str(&format!(",auth {auth},keysize {bits}"));
     if tls_auth.is_some() {
         text.push_str(",tls-auth");
@@ -47,8 +49,8 @@ fn link_mtu(mtu: u16, cipher: Option<CipherName>, auth: Digest, framing: Framing
     let cipher = match cipher {
         // BF-CBC: an IV and padding of 8 each.
         None => auth.size() + 8 + 8,
-        // Tag, nonce, and for AES a block that GCM does not need.
-        Some(CipherName::ChaCha20Poly1305) => 16 + 12,
+        // Tag, nonce, and a block that neither needs.
+        Some(CipherName::ChaCha20Poly1305) => 16 + 12 + 1,
         Some(CipherName::Aes256Gcm | CipherName::Aes128Gcm) => 16 + 12 + 16,
         // IV and padding.
         #[cfg(feature = "cbc")]
@@ -88,7 +90,7 @@ mod tests {
         assert_eq!(of(None, Digest::Sha1, Framing::Lzo), 1542);
         assert_eq!(of(None, Digest::Sha1, Framing::StubV2), 1541);
         assert_eq!(of(Some(CipherName::Aes256Gcm), Digest::Sha512, Framing::None), 1549);
-        assert_eq!(of(Some(CipherName::ChaCha20Poly1305), Digest::Sha1, Framing::None), 1533);
+        assert_eq!(of(Some(CipherName::ChaCha20Poly1305), Digest::Sha1, Framing::None), 1534);
         let gcm = link_mtu(1400, Some(CipherName::Aes256Gcm), Digest::Sha1, Framing::None);
         assert_eq!(gcm, 1449);
     }

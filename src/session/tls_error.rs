@@ -14,6 +14,8 @@ pub(super) fn in_words(error: &TlsError) -> String {
                 | What::ServerTlsVersionIsDisabledByOurConfig
                 | What::SupportedVersionsExtensionRequired
                 | What::Tls12NotOffered
+                // Older versions have no such extension.
+                | What::SignatureAlgorithmsExtensionRequired
                 | What::Tls12NotOfferedOrEnabled => {
                     "no TLS protocol version in common: the peer offers TLS 1.1 at most, or not what \
                      tls-version-min and tls-version-max here allow; raise its tls-version-max to \

@@ -25,6 +25,25 @@ fn assert_up(net: &mut Net) {
     net.assert_tunnel();
 }
 
+/// Every framing, and what happens when the ends disagree: counted, not passed on.
+#[test]
+fn framings() {
+    let kinds = [Framing::None, Framing::Lzo, Framing::Swap, Framing::StubV2];
+    for framing in kinds {
+        let mut net = plain(Pki::new().configs(), DataParams { framing, ..PARAMS }, 4);
+        net.run(2_000);
+        assert_up(&mut net);
+    }
+    let mut net = plain(Pki::new().configs(), PARAMS, 5);
+    net.ends[1].params.framing = Framing::Swap;
+    net.run(2_000);
+    let mut buf = PacketBuf::new();
+    let mut packet = buf.packet_from(&[0x60, 1, 2]).unwrap();
+    let [client, server] = &mut net.ends;
+    client.session.seal(net.now, &mut packet).unwrap();
+    assert_eq!(server.session.open(net.now, &mut packet), Ok(Payload::Compressed));
+}
+
 #[test]
 fn both_ends_learn_who_the_other_is() {
     let mut net = plain(Pki::new().configs(), PARAMS, 1);

@@ -126,8 +126,8 @@ class Client:
             ]) + "\n")
         self.process: Process | None = None
 
-    def start(self) -> None:
-        program = openvpn(self.case.suite, self.config, "--verb", 4, "--connect-retry", 1, 2)
+    def start(self, verb: int = 4) -> None:
+        program = openvpn(self.case.suite, self.config, "--verb", verb, "--connect-retry", 1, 2)
         self.process = self.case.process(self.host.inside(*program), self.name)
 
     def wait_up(self, timeout: float = 30, after: int = 0) -> None:
