@@ -1,0 +1,315 @@
+"""sixgate as the client of a stock server: what it does to its host, and how it gets out of trouble."""
+
+import difflib
+import re
+import signal
+import time
+
+from lib.case import SIXGATE, add, case
+from lib.peers import Client, Wrap
+from lib.process import Failure
+
+HANDSHAKE = r"Control Channel: TLSv1\.[23]"
+
+
+class Sixgate(Client):
+    """A sixgate client with a configuration written for OpenVPN."""
+
+    UP = r"the tunnel to .* is up"
+
+    def start(self) -> None:
+        self.process = self.case.process(self.host.inside(SIXGATE, "run", self.config), self.name)
+
+    def ended(self, timeout: float = 10) -> int:
+        """Its exit status; a panic is a failure."""
+        status = self.process.wait(timeout)
+        if self.process.seen("panicked at"):
+            raise Failure("the client panicked")
+        return status
+
+
+def client(t, *lines: str, wrap: str = "tls-crypt", up: bool = True, **options) -> Sixgate:
+    peer = Sixgate(t, t.net.clients[0], "client1", Wrap(wrap, t.shared), ("verb 4", *lines), **options)
+    peer.start()
+    if up:
+        peer.wait_up()
+    return peer
+
+
+def network(host) -> list[str]:
+    """Everything about addresses and routes, without what changes by itself."""
+    lines = []
+    for arguments in (("addr",), ("route", "show", "table", "all"), ("-6", "route", "show", "table", "all"), ("rule",), ("-6", "rule")):
+        lines += host.run("ip", *arguments).stdout.splitlines()
+    # Link-local addresses come late, as they are checked for duplicates.
+    lines = [line for line in lines if not re.search("fe80:|Peer netns", line)]
+    return [re.sub(r"(valid_lft|preferred_lft|expires|users|age) \S+", "", line).strip() for line in lines]
+
+
+def unchanged(t, before: list[str]) -> None:
+    after = network(t.net.clients[0])
+    if after != before:
+        raise Failure("the host is not as it was:\n" + "\n".join(difflib.unified_diff(before, after, "before", "after", n=0, lineterm="")))
+
+
+def stock(function, name: str, **options) -> None:
+    """Registers a case with a stock server."""
+    def run(t):
+        t.stock = True
+        function(t)
+    add("client-host", name, run, own=True, **options)
+
+
+def redirect(transport: int, persist: bool):
+    def run(t):
+        host = t.net.clients[0]
+        # Somewhere to go by default: another machine on the wire, which drops it all.
+        host.ip("route add default via 203.0.113.77", "route add default via 2001:db8:6::77 metric 1024")
+        before = network(host)
+        server = t.server('push "redirect-gateway def1 ipv6"', 'push "route-gateway 10.8.0.1"', "keepalive 1 4")
+        peer = client(t, transport=transport, *(["persist-tun"] if persist else []))
+        t.ping_server(peer)
+        for far in ("198.51.100.1", "2001:db8:99::1"):
+            if " dev tun0 " not in host.run("ip", "route", "get", far).stdout:
+                raise Failure(f"{far} does not go into the tunnel")
+        outer = t.net.server.v4 if transport == 4 else t.net.server.v6
+        if " dev eth0 " not in host.run("ip", "route", "get", outer).stdout:
+            raise Failure("the server's address goes into the tunnel")
+        mark = peer.process.mark()
+        server.process.kill()
+        peer.process.expect("ping-restart", timeout=15, after=mark)
+        time.sleep(0.5)
+        inside = " dev tun0 " in host.run("ip", "route", "get", "198.51.100.1").stdout
+        if inside != persist:
+            raise Failure(f"while the server is away, traffic goes {'into' if inside else 'around'} the tunnel")
+        server.start()
+        peer.wait_up_again(mark)
+        t.ping_server(peer)
+        peer.stop()
+        unchanged(t, before)
+    return run
+
+
+for transport in (4, 6):
+    stock(redirect(transport, transport == 6), f"redirect-gateway-and-back.udp{transport}")
+
+
+def ways_to_end(t):
+    """However it ends, the host is as before."""
+    before = network(t.net.clients[0])
+    t.server('push "redirect-gateway def1 ipv6"', 'push "route-gateway 10.8.0.1"')
+    for number in (signal.SIGTERM, signal.SIGINT):
+        peer = client(t)
+        peer.process.send(number)
+        if peer.ended() != 0:
+            raise Failure("a requested end is no failure")
+        unchanged(t, before)
+    peer = client(t, "inactive 3 1000000000")
+    if peer.ended(15) != 0:
+        raise Failure("a configured end is no failure")
+    unchanged(t, before)
+
+
+stock(ways_to_end, "ways-to-end")
+
+
+def first_remote_is_dead(t):
+    t.server()
+    peer = client(t, up=False)
+    peer.process.kill()
+    text = peer.config.read_text()
+    dead = "remote 203.0.113.99 1194 udp4\nremote nowhere.invalid 1194\nconnect-timeout 2\n"
+    peer.config.write_text(dead + text)
+    peer.start()
+    peer.wait_up(timeout=30)
+    t.ping_server(peer)
+
+
+stock(first_remote_is_dead, "first-remote-is-dead")
+
+
+def connection_blocks(t):
+    t.server(wrap="tls-crypt")
+    peer = client(t, wrap="none", up=False)
+    peer.process.kill()
+    text = re.sub(r"remote .*\n", "", peer.config.read_text())
+    blocks = f"""
+<connection>
+remote {t.net.server.v4} 1195 udp4
+connect-timeout 2
+</connection>
+<connection>
+remote {t.net.server.v6} 1194 udp6
+tls-crypt {t.shared.static}
+explicit-exit-notify 1
+</connection>
+"""
+    peer.config.write_text(text + blocks)
+    peer.start()
+    peer.wait_up(timeout=30)
+    t.ping_server(peer)
+
+
+stock(connection_blocks, "connection-blocks")
+
+
+def server_killed_and_started_again(t):
+    server = t.server("keepalive 1 4")
+    peer = client(t)
+    t.ping_server(peer)
+    mark = peer.process.mark()
+    server.process.kill()
+    server.start()
+    peer.wait_up_again(mark)
+    t.ping_server(peer)
+    t.iperf(peer.host, t.net.server, "fd00:10:8::1", mebibytes=2)
+
+
+stock(server_killed_and_started_again, "server-killed-and-started-again")
+
+
+def topology(name: str):
+    def run(t):
+        before = network(t.net.clients[0])
+        t.server(f"topology {name}")
+        peer = client(t)
+        t.ping(peer.host, "10.8.0.1")
+        t.ping(peer.host, "fd00:10:8::1")
+        peer.stop()
+        unchanged(t, before)
+    return run
+
+
+for name in ("net30", "p2p", "subnet"):
+    stock(topology(name), f"topology-{name}")
+
+
+def login(t, verdict: int, *lines: str):
+    """A server that checks user name and password by a script."""
+    script = t.write("verify.sh", f"#!/bin/sh\nexit {verdict}\n")
+    script.chmod(0o755)
+    t.write("login", "someone\nsecret pass\n")
+    return t.server("script-security 3", f"auth-user-pass-verify {script} via-env", *lines)
+
+
+def refused(t):
+    login(t, 1)
+    peer = client(t, f"auth-user-pass {t.dir}/login", up=False)
+    peer.process.expect("the server refused us", dies=True)
+    if peer.ended() == 0:
+        raise Failure("a refusal is a failure")
+
+
+def refused_again_and_again(t):
+    login(t, 1)
+    peer = client(t, f"auth-user-pass {t.dir}/login", "auth-retry nointeract", up=False)
+    peer.process.expect(r"(?s)the server refused us.*the server refused us", timeout=40)
+
+
+def token_serves_renegotiations(t):
+    server = login(t, 0, "auth-gen-token 3600", "hand-window 3", "reneg-sec 6")
+    peer = client(t, f"auth-user-pass {t.dir}/login", "reneg-sec 0")
+    server.process.expect(r"(?s)auth-gen-token.*Username/auth-token authentication succeeded", timeout=40)
+    t.ping_server(peer)
+
+
+stock(refused, "refused")
+stock(refused_again_and_again, "refused-again-and-again")
+stock(token_serves_renegotiations, "token-serves-renegotiations")
+
+
+def goodbye_is_heard(t):
+    server = t.server()
+    peer = client(t, "explicit-exit-notify 2")
+    mark = server.process.mark()
+    peer.stop()
+    server.process.expect("exit message received", timeout=5, after=mark)
+
+
+stock(goodbye_is_heard, "goodbye-is-heard")
+
+
+def renegotiation(server_lines: list[str], client_lines: list[str]):
+    def run(t):
+        server = t.server(*server_lines)
+        peer = client(t, *client_lines)
+        ping = t.process(peer.host.inside("ping", "-n", "-q", "-i", "0.05", "-c", "300", "-W", "5", "fd00:10:8::1"), "ping")
+        ping.expect("packets transmitted", timeout=30, dies=True)
+        if " 0% packet loss" not in ping.text():
+            raise Failure(ping.text())
+        if server.process.count(HANDSHAKE) < 2:
+            raise Failure("no renegotiation happened")
+        if peer.process.count(peer.UP) != 1:
+            raise Failure("the client started over")
+    return run
+
+
+stock(renegotiation(["reneg-sec 3"], ["reneg-sec 0"]), "renegotiation-by-server")
+stock(renegotiation(["reneg-sec 0"], ["reneg-sec 3"]), "renegotiation-by-client")
+
+
+def moves(transport: int):
+    def run(t):
+        t.server('push "redirect-gateway def1 ipv6"', 'push "route-gateway 10.8.0.1"')
+        peer = client(t, transport=transport)
+        t.ping_server(peer)
+        peer.host.move(31)
+        t.until_ping(peer.host, "10.8.0.1", timeout=8)
+        t.ping_server(peer)
+        t.ping(t.net.server, peer.v6)
+        if peer.process.count(peer.UP) != 1:
+            raise Failure("the client started over")
+    return run
+
+
+for transport in (4, 6):
+    stock(moves(transport), f"moves-to-another-address.udp{transport}")
+
+
+def half_a_server(t):
+    """A server of one IP version leaves the other as it was, and says so where that was not meant."""
+    host = t.net.clients[0]
+    t.server('push "redirect-gateway def1 ipv6"', 'push "route-gateway 10.8.0.1"', v6=False)
+    peer = client(t)
+    t.ping(host, "10.8.0.1")
+    t.ping(host, t.net.server.v6)
+    peer.process.expect("IPv6 traffic, if this host has any, stays outside the tunnel")
+
+
+def blocked_ipv6(t):
+    host = t.net.clients[0]
+    t.server('push "redirect-gateway def1 ipv6"', 'push "route-gateway 10.8.0.1"', 'push "block-ipv6"', v6=False)
+    peer = client(t)
+    t.ping(host, "10.8.0.1")
+    done = host.run("ping", "-n", "-c", "1", "-W", "3", "2001:db8:99::1", check=False)
+    if "Destination unreachable" not in done.stdout:
+        raise Failure(f"IPv6 is not answered: {done.stdout}")
+    if peer.process.seen("panicked"):
+        raise Failure("the client panicked")
+
+
+stock(half_a_server, "half-a-server")
+stock(blocked_ipv6, "blocked-ipv6")
+
+
+def local_options(t):
+    """Routes of the file, and filters on what the server pushes."""
+    host = t.net.clients[0]
+    before = network(host)
+    t.server('push "route 10.55.0.0 255.255.0.0"', 'push "route-ipv6 fd55::/48"', 'push "redirect-gateway def1"',
+             'push "dhcp-option DNS 10.8.0.1"')
+    peer = client(t, "route 10.66.0.0 255.255.0.0 vpn_gateway 9", "route-ipv6 fd66::/48", "route 10.67.0.0 255.255.0.0 net_gateway",
+                  'pull-filter ignore "redirect-gateway"', 'pull-filter ignore "route-ipv6 "', "route-metric 77")
+    routes = host.run("ip", "route").stdout + host.run("ip", "-6", "route").stdout
+    for wanted in (r"10\.55\.0\.0/16 dev tun0 .*metric 77", r"10\.66\.0\.0/16 dev tun0 .*metric 9", r"fd66::/48 dev tun0"):
+        if not re.search(wanted, routes):
+            raise Failure(f"no {wanted} in\n{routes}")
+    for unwanted in ("fd55::", "0.0.0.0/1"):
+        if unwanted in routes:
+            raise Failure(f"{unwanted} was to be filtered out:\n{routes}")
+    peer.process.expect("DNS 10.8.0.1")
+    peer.stop()
+    unchanged(t, before)
+
+
+stock(local_options, "local-options")
