@@ -36,6 +36,8 @@ const FIRST_REQUEST: Duration = Duration::from_millis(500);
 const NEXT_REQUEST: Duration = Duration::from_secs(5);
 /// Pause after a push that cannot be used: it will not be another one soon.
 const BAD_PUSH: Duration = Duration::from_secs(5);
+/// Time for goodbyes without acknowledgement to be handed to the socket.
+const PARTING: Duration = Duration::from_millis(10);
 /// How long a goodbye may take to be delivered.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -284,7 +286,7 @@ impl Connection {
         } else {
             // Without a word in the file one loss must not keep the server waiting.
             self.exit_packets = if self.exit_notify == 0 { 3 } else { self.exit_notify };
-            self.phase = Phase::Leaving(now.mono);
+            self.phase = Phase::Leaving(now.mono + PARTING);
         }
     }
 

@@ -1,5 +1,6 @@
 //! A configuration in words: what `sixgate check` prints.
 
+use super::option::TunnelOption;
 use super::{Config, ManagementAddress, Mssfix, Process, Role, ServerRole, Timers, Transport, Via};
 
 /// What would be done, line by line.
@@ -20,6 +21,12 @@ pub(super) fn lines(config: &Config) -> Vec<String> {
                     remote.port,
                     families(remote.family)
                 ));
+            }
+            if !role.options.is_empty() {
+                let mut names: Vec<_> = role.options.iter().map(TunnelOption::name).collect();
+                names.dedup();
+                let names = names.join(", ");
+                out.push(format!("put together what the server pushes with this file's {names}"));
             }
             if role.credentials.is_some() {
                 out.push("send a user name and password".to_owned());

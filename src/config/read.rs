@@ -109,9 +109,11 @@ impl Source {
         &self.blocks
     }
 
-    /// What one block says, and outside of it the file.
+    /// What one block says, and outside of it the file: but for keys, of which the block's own
+    /// replaces whatever kind the file has.
     pub(super) fn with_block(&self, block: &[Line]) -> Self {
-        let outside = self.lines.iter().filter(|line| line.name != "remote");
+        let own = ["remote", "tls-auth", "tls-crypt", "tls-crypt-v2"];
+        let outside = self.lines.iter().filter(|line| !own.contains(&line.name.as_str()));
         Self {
             lines: outside.chain(block).cloned().collect(),
             blocks: Vec::new(),

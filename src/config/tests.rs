@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::*;
 
+mod client;
 mod data;
 
 /// Files in memory.

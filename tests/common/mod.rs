@@ -13,6 +13,7 @@ pub mod net;
 pub mod packets;
 pub mod pcap;
 pub mod pki;
+pub mod puppet;
 
 use std::sync::Mutex;
 

@@ -123,7 +123,7 @@ fn listed(b: &mut Build<'_>) -> Vec<Remote> {
 fn pattern(b: &mut Build<'_>) -> Remote {
     let mtu = b.line("tun-mtu").and_then(|line| line.arg(0)?.parse().ok()).unwrap_or(1500);
     let keys = ["tls-auth", "tls-crypt", "tls-crypt-v2"];
-    // Blocks were flattened into this source; the file's own key is `Config::wrap`.
+    // The file's key is `Config::wrap`.
     let own_key = b.block && keys.iter().any(|name| b.has(name));
     Remote {
         host: String::new(),
