@@ -63,6 +63,15 @@ def name_of(cell: tuple) -> str:
     return f"server-{server}.client-{client}.udp{transport}.{wrap}.{cipher}".lower()
 
 
+def protocol_flags(server: str, client: str, cipher: str) -> list[str]:
+    """All that OpenVPN of this version knows is in use."""
+    version = client if server == "sixgate" else server
+    flags = [] if version == "2.5" else ["cc-exit", "tls-ekm", "dyn-tls-crypt"]
+    # Only for the ciphers that authenticate themselves.
+    epoch = version == "2.7" and not cipher.endswith("CBC")
+    return flags + (["aead-epoch"] if epoch else [])
+
+
 def ping_server(t, client: Client, largest: int) -> None:
     """Both families, small and as large as the tunnel carries."""
     for address, header in (("10.8.0.1", 28), ("fd00:10:8::1", 48)):
@@ -126,6 +135,10 @@ def cell(settings: tuple):
             raise Failure(f"not {cipher}")
         for address in ("10.8.0.1", "fd00:10:8::1"):
             t.until_ping(client.host, address)
+        if used:
+            flags = re.search(r"PUSH_REPLY.*,protocol-flags ([a-z -]+)", used[0].text())
+            if (flags[1].split() if flags else []) != protocol_flags(server_is, client_is, cipher):
+                raise Failure(f"protocol flags: {flags and flags[1]}")
         ping_server(t, client, largest)
         for address in tunnel_addresses(client.host):
             t.ping(t.net.server, address)
