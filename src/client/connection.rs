@@ -114,6 +114,7 @@ impl Connection {
         now: Now,
         server: SocketAddr,
         remote: &Remote,
+        patience: Option<Duration>,
         config: &Config,
         session: &Arc<SessionConfig>,
         rng: &mut dyn Random,
@@ -141,7 +142,7 @@ impl Connection {
             cc_exit: false,
             exit_notify: remote.exit_notify,
             exit_packets: 0,
-            silent_until: remote.connect_timeout.map(|timeout| now.mono + timeout),
+            silent_until: patience.map(|patience| now.mono + patience),
             outcome: None,
         }
     }
@@ -293,7 +294,7 @@ impl Connection {
     pub(super) fn handle_timeout(&mut self, now: Now, rng: &mut dyn Random) {
         self.session.handle_timeout(now, rng);
         if self.silent_until.is_some_and(|until| until <= now.mono) {
-            self.retry("no answer (connect-timeout)", false, Duration::ZERO);
+            self.retry("no answer", false, Duration::ZERO);
         }
         if let Some(why) = self.is_over(now.mono).filter(|_| self.is_up()) {
             info!("{why}: ending");

@@ -146,7 +146,9 @@ impl Client {
         }
         self.float = remote.float;
         let rng = self.rng.as_mut();
-        let connection = Connection::new(now, server, remote, &self.config, &self.session, rng);
+        let (config, session) = (&self.config, &self.session);
+        let patience = self.remotes.patience();
+        let connection = Connection::new(now, server, remote, patience, config, session, rng);
         self.state = State::Connected(Box::new(connection));
     }
 

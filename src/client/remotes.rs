@@ -16,6 +16,9 @@ use crate::time::Instant;
 
 /// First and largest pause between attempts (`connect-retry 1 300`), unless configured.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// Silence after which another address is tried, if there is one and `connect-timeout` says nothing:
+/// servers answer first packets at once.
+const SILENCE: Duration = Duration::from_secs(10);
 /// Rounds over all remotes before the pause starts to double.
 const PATIENT_ROUNDS: u32 = 5;
 /// Addresses of one name that are tried at most.
@@ -83,6 +86,14 @@ impl Remotes {
     /// The remote whose turn it is.
     pub(super) fn current(&self) -> Option<&Remote> {
         self.list.get(self.current).map(|known| &known.remote)
+    }
+
+    /// How long to wait for a first packet: as configured, and not for long when there is somewhere
+    /// else to go.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        let other = self.list.len() > 1 || !self.untried.is_empty();
+        let configured = self.current().and_then(|remote| remote.connect_timeout);
+        configured.or(other.then_some(SILENCE))
     }
 
     /// The next thing to try.
@@ -215,6 +226,21 @@ mod tests {
         assert_eq!(remotes.next(), Next::Connect(at(9)));
         remotes.failed();
         assert_eq!((remotes.next(), host(&remotes)), (Next::Resolve, "b"));
+    }
+
+    #[test]
+    fn nobody_waits_long_while_there_is_another_way() {
+        let mut remotes = Remotes::new(&role(&["a"]));
+        assert_eq!(remotes.patience(), None);
+        remotes.resolved(NOW, vec![at(1), at(2)]);
+        remotes.next();
+        assert_eq!(remotes.patience(), Some(SILENCE));
+        remotes.next();
+        assert_eq!(remotes.patience(), None, "the last one");
+        let mut two = role(&["a", "b"]);
+        assert_eq!(Remotes::new(&two).patience(), Some(SILENCE));
+        two.remotes[0].connect_timeout = Some(Duration::from_secs(99));
+        assert_eq!(Remotes::new(&two).patience(), Some(Duration::from_secs(99)));
     }
 
     #[test]

@@ -73,6 +73,7 @@ pub(super) fn apply(
 
 impl<'a> Change<'a> {
     fn parse(whole: &'a str) -> Result<Self, PushError> {
+        let whole = whole.trim_start();
         let (remove, rest) = match whole.strip_prefix('-') {
             Some(rest) => (true, rest),
             None => (false, whole),
@@ -207,7 +208,7 @@ mod tests {
         let after = update(&BEFORE, "-route,-redirect-private,-?block-ipv6,-topology").unwrap();
         assert_eq!(after.options, [option(BEFORE[0]), option(BEFORE[4])]);
         // First away with all, then new ones that add up.
-        let after = update(&BEFORE, "-route,route 10.5.0.1,route 10.6.0.1").unwrap();
+        let after = update(&BEFORE, "-route, route 10.5.0.1, route 10.6.0.1").unwrap();
         assert_eq!(after.options.iter().filter(|option| option.name() == "route").count(), 2);
     }
 

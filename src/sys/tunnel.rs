@@ -288,6 +288,128 @@ mod tests {
         assert_eq!(way("192.0.2.77"), (false, None));
     }
 
+    /// A network card with an address of each kind and a router to everywhere.
+    fn card(name: &str, number: u8) -> (TunDevice, TunnelConfig) {
+        let card = TunDevice::open(Some(name)).unwrap();
+        let mut config = TunnelConfig::new(card.name(), card.index()).unwrap();
+        let settings = TunnelSettings {
+            v4: Some(format!("192.0.{number}.2/24").parse().unwrap()),
+            v6: Some(format!("2001:db8:{number}::2/64").parse().unwrap()),
+            mtu: 1500,
+            ..TunnelSettings::default()
+        };
+        config.apply(&settings).unwrap();
+        for (net, router) in
+            [("0.0.0.0/0", format!("192.0.{number}.1")), ("::/0", format!("2001:db8:{number}::1"))]
+        {
+            config.add_route(Route {
+                destination: net.parse().unwrap(),
+                gateway: Some(ip(&router)),
+                interface: 0,
+                metric: 600,
+            });
+        }
+        (card, config)
+    }
+
+    fn table(netlink: &mut Netlink) -> Vec<String> {
+        let mut lines: Vec<String> = [false, true]
+            .into_iter()
+            .flat_map(|v6| netlink.main_routes(v6).unwrap())
+            .map(|route| format!("{route:?}"))
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    /// Everything into the tunnel, in the way of `redirect-gateway ipv6`.
+    fn everything(server: IpAddr) -> TunnelSettings {
+        let nets = ["0.0.0.0/0", "::/3", "2000::/4", "10.9.0.0/16"];
+        TunnelSettings {
+            v4: Some("10.8.0.2/24".parse().unwrap()),
+            v6: Some("fd00:8::2/64".parse().unwrap()),
+            mtu: 1400,
+            routes: nets.map(|net| TunnelRoute::tunnel(net.parse().unwrap())).to_vec(),
+            server: Some(server),
+            ..TunnelSettings::default()
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root: tests/run interop runs it"]
+    fn the_way_to_the_server_follows_the_hosts_network() {
+        for server in [ip("198.51.100.1"), ip("2001:db8:ffff::1")] {
+            alone();
+            let mut netlink = Netlink::open().unwrap();
+            let (_first, mut wifi) = card("wifi0", 3);
+            let before = table(&mut netlink);
+            let tun = TunDevice::open(Some("tun0")).unwrap();
+            let mut tunnel = TunnelConfig::new(tun.name(), tun.index()).unwrap();
+            tunnel.apply(&everything(server)).unwrap();
+            assert!(netlink.route_to(ip("8.8.8.8")).unwrap().interface == tun.index());
+            let router = |number: u8| match server {
+                IpAddr::V4(_) => Some(ip(&format!("192.0.{number}.1"))),
+                IpAddr::V6(_) => Some(ip(&format!("2001:db8:{number}::1"))),
+            };
+            assert_eq!(netlink.route_to(server).unwrap().gateway, router(3));
+            // The cable is better than the air; then there is only the cable.
+            let (_second, cable) = card("cable0", 4);
+            wifi.revert();
+            tunnel.follow();
+            assert_eq!(netlink.route_to(server).unwrap().gateway, router(4));
+            // Nothing at all for a while, and back.
+            drop(cable);
+            tunnel.follow();
+            let (_first, wifi) = card("wifi1", 3);
+            tunnel.follow();
+            assert_eq!(netlink.route_to(server).unwrap().gateway, router(3));
+            drop(tunnel);
+            drop((wifi, before));
+            assert!(!table(&mut netlink).iter().any(|line| line.contains(&server.to_string())));
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root: tests/run interop runs it"]
+    fn new_settings_change_only_what_differs_and_the_next_server_is_reachable() {
+        alone();
+        let mut netlink = Netlink::open().unwrap();
+        let (_card, _config) = card("card0", 3);
+        let before = table(&mut netlink);
+        let tun = TunDevice::open(Some("tun0")).unwrap();
+        let mut tunnel = TunnelConfig::new(tun.name(), tun.index()).unwrap();
+        let old = everything(ip("198.51.100.1"));
+        tunnel.apply(&old).unwrap();
+        let full = table(&mut netlink);
+        tunnel.apply(&old).unwrap();
+        assert_eq!(table(&mut netlink), full);
+        // The tunnel is dead, and another server comes next.
+        let next = ip("2001:db8:ffff::2");
+        assert_eq!(netlink.route_to(next).unwrap().interface, tun.index());
+        tunnel.keep_reachable(next);
+        assert_eq!(netlink.route_to(next).unwrap().gateway, Some(ip("2001:db8:3::1")));
+        // Its push differs in an address and a route.
+        let mut new = TunnelSettings { server: Some(next), ..old.clone() };
+        new.v4 = Some("10.8.0.7/24".parse().unwrap());
+        new.routes.pop();
+        tunnel.apply(&new).unwrap();
+        let lines = table(&mut netlink);
+        assert!(
+            !lines.iter().any(|line| line.contains("10.9.0.0") || line.contains("198.51.100.1"))
+        );
+        assert_eq!(netlink.route_to(next).unwrap().gateway, Some(ip("2001:db8:3::1")));
+        let addresses = netlink.local_addresses().unwrap();
+        let own: Vec<String> = addresses
+            .iter()
+            .filter(|(at, net)| *at == tun.index() && !net.to_string().starts_with("fe80"))
+            .map(|(_, net)| net.to_string())
+            .collect();
+        assert_eq!(own, ["10.8.0.7/24", "fd00:8::2/64"]);
+        tunnel.revert();
+        drop((tunnel, tun));
+        assert_eq!(table(&mut netlink), before);
+    }
+
     #[test]
     fn an_mtu_that_switches_ipv6_off_is_refused() {
         let mut tunnel = TunnelConfig::new("tun0", 1).unwrap();

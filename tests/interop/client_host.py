@@ -3,6 +3,7 @@
 import difflib
 import re
 import signal
+import sys
 import time
 
 from lib.case import SIXGATE, add, case
@@ -313,3 +314,60 @@ def local_options(t):
 
 
 stock(local_options, "local-options")
+
+
+# Says one thing to a management interface and prints the answer.
+TELL = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", 7505), timeout=5) as link:
+    lines = link.makefile("rw")
+    print(sys.argv[1], file=lines, flush=True)
+    while not (line := lines.readline()).startswith(("SUCCESS", "ERROR")):
+        pass
+    print(line)
+"""
+
+
+def changed_by_push_update(t):
+    """OpenVPN 2.7 changes what it has pushed; the tunnel goes on."""
+    host = t.net.clients[0]
+    t.suite = "sid"
+    before = network(host)
+    t.server("management 127.0.0.1 7505", 'push "route 10.55.0.0 255.255.0.0"')
+    peer = client(t)
+    ping = t.process(host.inside("ping", "-n", "-q", "-i", "0.1", "-c", "60", "-W", "5", "fd00:10:8::1"), "ping")
+
+    def update(text: str) -> None:
+        mark = peer.process.mark()
+        answer = t.net.server.run(sys.executable, "-c", TELL, f'push-update-broad "{text}"').stdout
+        if "SUCCESS" not in answer:
+            raise Failure(f"the server does not send the update: {answer}")
+        peer.process.expect("has changed the tunnel's settings", timeout=5, after=mark)
+        time.sleep(0.2)
+
+    def routes() -> str:
+        return host.run("ip", "route").stdout + host.run("ip", "-6", "route").stdout
+
+    update("route 10.66.0.0 255.255.0.0, route-ipv6 fd66::/48, dns server 1 address fd00:10:8::1, tun-mtu 1400")
+    found = routes()
+    if "10.55.0.0/16" in found or "10.66.0.0/16 dev tun0" not in found or "fd66::/48 dev tun0" not in found:
+        raise Failure(f"routes are not replaced:\n{found}")
+    if "mtu 1400" not in host.run("ip", "link", "show", "tun0").stdout:
+        raise Failure("the MTU is not changed")
+    update("-route, -route-ipv6, -?dns, -tun-mtu, ?redirect-gateway def1")
+    found = routes()
+    if "10.66.0.0" in found or "fd66::" in found or "0.0.0.0/1 dev tun0" not in found:
+        raise Failure(f"routes are not removed:\n{found}")
+    ping.expect("packets transmitted", timeout=20, dies=True)
+    if " 0% packet loss" not in ping.text():
+        raise Failure(ping.text())
+    if peer.process.count(peer.UP) != 1:
+        raise Failure("the client started over")
+    mark = peer.process.mark()
+    t.net.server.run(sys.executable, "-c", TELL, 'push-update-broad "ifconfig"')
+    time.sleep(0.5)
+    peer.stop()
+    unchanged(t, before)
+
+
+stock(changed_by_push_update, "changed-by-push-update")

@@ -7,7 +7,7 @@ super::rows! { "Device, socket, peer";
 "bind-dev", 1, 1, [BOTH], Refused("not supported yet; use `local ADDRESS` to choose where to listen"), "bind the socket to a network interface or VRF";
 "connect-retry", 1, 2, [CLIENT BLOCK], Done, "pause before the next attempt, and the longest it grows to";
 "connect-retry-max", 1, 1, [CLIENT BLOCK], Done, "give up after so many rounds over all remotes";
-"connect-timeout", 1, 1, [CLIENT BLOCK], Done, "wait so long for a server's first packet (also `server-poll-timeout`)";
+"connect-timeout", 1, 1, [CLIENT BLOCK], Done, "wait so long for a server's first packet (also `server-poll-timeout`); 10 s if there is another address to try";
 "connection", 0, 1, [CLIENT MANY], Done, "block with one way to reach the server; blocks are tried in order";
 "dev", 1, 1, [BOTH], Done, "name of the TUN device; `tun` lets the system choose";
 "dev-node", 1, 1, [BOTH], Ignored("the device is always opened at /dev/net/tun"), "device file to open";
