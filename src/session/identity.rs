@@ -103,10 +103,8 @@ fn text(attribute: &AttributeTypeAndValue) -> String {
     let text: String = match attribute.value.tag() {
         // BMPString is UTF-16; old Microsoft tools write it.
         Tag::BmpString => {
-            let units: Vec<u16> = bytes
-                .chunks_exact(2)
-                .filter_map(|pair| pair.first_chunk().map(|pair| u16::from_be_bytes(*pair)))
-                .collect();
+            let (pairs, _) = bytes.as_chunks();
+            let units: Vec<u16> = pairs.iter().map(|pair| u16::from_be_bytes(*pair)).collect();
             String::from_utf16_lossy(&units)
         }
         // TeletexString is read as Latin-1, as everybody does.

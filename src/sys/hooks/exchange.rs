@@ -126,7 +126,7 @@ impl Exchange {
             HookInput::Nothing => {}
             HookInput::Credentials { username, password } => match password_by {
                 PasswordBy::File => {
-                    let text = zeroize::Zeroizing::new(format!("{username}\n{}\n", &**password));
+                    let text = zeroize::Zeroizing::new(format!("{username}\n{}\n", **password));
                     let file = Temporary::new(folder, "up", text.as_bytes())?;
                     arguments.push(name(&file.0));
                     exchange.input = Some(file);
