@@ -24,7 +24,7 @@ pub use hook::{Environment, HookInput, HookKind, HookOutcome, HookRequest};
 
 /// The far end of a datagram and the local address it was sent to, so that answers leave from
 /// the address the peer knows (multi-homed hosts, IPv6 temporary addresses).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint {
     /// The peer; an IPv4-mapped address is given as IPv4, the flow label as 0.
     pub peer: SocketAddr,
@@ -352,6 +352,10 @@ pub trait Engine {
     fn poll_command(&mut self) -> Option<Command>;
     /// When `handle_timeout` wants to be called at the latest.
     fn poll_timeout(&self) -> Option<Instant>;
+    /// Whether packets of one peer may be for another, which takes room around each of them.
+    fn forwards_between_peers(&self) -> bool {
+        false
+    }
     /// Packets dropped so far.
     fn drops(&self) -> &DropCounters;
     /// Connected peers, for status.

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! main.rs ─> sys/ ─> server/ | client/ ─> session/ ─> wire/
-//!                     leaves, pure: config/ manage/ pki/ buf limits random time engine
+//!                     leaves, pure: config/ manage/ offload/ pki/ buf limits random time engine
 //! ```
 //!
 //! # The rings, and what each does not do
@@ -22,6 +22,8 @@
 //! * [`config`] reads OpenVPN configuration files into one checked, typed value; [`pki`] issues the
 //!   certificates and profiles of the built-in certificate authority; [`manage`] speaks OpenVPN's
 //!   management protocol and prints its status formats.
+//! * [`offload`] takes pieces of many packets apart and puts them together, so that one system call
+//!   moves many packets; it knows headers and checksums, no devices.
 //! * [`sys`] is the outside world: sockets, the TUN device, netlink, signals, files, clocks,
 //!   privileges. Only here is there `unsafe`; only here is a clock read.
 //!
@@ -31,18 +33,21 @@
 //! # The way of a packet
 //!
 //! ```text
-//! TUN -> UDP   sys::tun read (headroom free) -> Server::handle_tun -> destination -> routes::lookup
-//!              -> Session::seal (header, id and tag go into the headroom) -> Verdict::ToUdp -> sys::udp send
-//! UDP -> TUN   sys::udp receive -> Server::handle_udp -> opcode
+//! TUN -> UDP   sys::tun read (up to 64 KiB of one flow) -> offload::split -> Server::handle_tun
+//!              -> destination -> routes::lookup -> Session::seal (header, id and tag go into the
+//!              headroom) -> Verdict::ToUdp -> offload::outbox -> sys::udp::batch send
+//! UDP -> TUN   sys::udp::batch receive (rows of datagrams) -> Server::handle_udp -> opcode
 //!     data     peer by peer-id -> Session::open: key slot, replay check, cipher, replay mark -> float?
-//!              -> source address owned by the peer? -> Verdict::ToTun | ToUdp (another client) | Drop
+//!              -> source address owned by the peer? -> Verdict::ToTun -> offload::coalesce
+//!              -> sys::tun write | ToUdp (another client) | Drop
 //!     control  peer by endpoint and session id, else admission (stateless) -> Session::handle_control:
 //!              unwrap, replay, reliability, TLS, key method 2 -> Authenticate -> Command::Admit
 //!              -> Reply::Admit -> pool, routes, push -> poll_transmit
 //! TIME         poll_timeout() bounds poll(2); handle_timeout(now) retransmits, pings, expires
 //! ```
 //!
-//! A packet stays in one buffer from read to write; nothing is allocated for it (`tests/no_alloc.rs`).
+//! A packet stays in one buffer from read to write, but for the one copy that splits a piece; nothing
+//! is allocated for it (`tests/no_alloc.rs`).
 //!
 //! # Words
 //!
@@ -64,6 +69,7 @@ pub mod config;
 pub mod engine;
 pub mod limits;
 pub mod manage;
+pub mod offload;
 pub mod pki;
 pub mod random;
 pub mod rate;

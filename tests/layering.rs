@@ -22,7 +22,7 @@ const RINGS: &[(&str, &[&str])] = &[
     ("config", &["limits", "wire"]),
     ("pki", &["limits", "random", "time", "wire"]),
     ("manage", &["config", "engine", "limits", "time"]),
-    ("offload", &["buf", "limits", "wire"]),
+    ("offload", &["buf", "engine", "limits", "wire"]),
     ("session", &["buf", "config", "engine", "limits", "random", "time", "wire"]),
     (
         "server",

@@ -2,6 +2,9 @@
 //! that the tests do not disturb one another. First the parts, then both engines whole.
 
 mod common;
+#[allow(dead_code, reason = "the rest is for tests/offload.rs")]
+#[path = "common/segments.rs"]
+mod segments;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -9,9 +12,14 @@ use std::cell::Cell;
 use common::net::Net;
 use common::packets::echo;
 use common::pki::Site;
+use segments::{Dice, Flow};
 use sixgate::buf::{PacketBuf, PacketMut};
 use sixgate::config::{CipherName, Digest};
 use sixgate::engine::{Endpoint, Verdict};
+use sixgate::offload::coalesce::{Coalescer, Part};
+use sixgate::offload::outbox::{Datagram, Outbox, first_run};
+use sixgate::offload::split::Splitter;
+use sixgate::offload::vnet::VnetHeader;
 use sixgate::session::Role;
 use sixgate::session::data::{DataKeys, Format};
 use sixgate::session::keys::KeyBlock;
@@ -87,6 +95,51 @@ fn data_packets() {
             assert_eq!(taken, 0, "{cipher:?} {format:?}");
         }
     }
+}
+
+/// A piece of 40 segments: split, sealed, in runs, opened, put together, all in memory taken before.
+#[test]
+fn pieces_of_many_packets() {
+    let block = KeyBlock::from_exporter_bytes(&[7; 256]);
+    let cipher = CipherName::ChaCha20Poly1305;
+    let mut client = DataKeys::new(cipher, &block, Role::Client, Format::Classic).unwrap();
+    let mut server = DataKeys::new(cipher, &block, Role::Server, Format::Classic).unwrap();
+    let mut flow = Flow::random(&mut Dice::new(1));
+    let (header, piece) = flow.next(&mut Dice::new(2), 40 * 1300).piece(1300);
+    let to = Endpoint::new("192.0.2.1:1194".parse().unwrap());
+    let mut memory = vec![0; 40 * 2048];
+    let (mut outbox, mut coalescer) = (Outbox::new(), Coalescer::new());
+    let taken = taken_by(|| {
+        for _ in 0..10 {
+            let mut splitter = Splitter::new(&header, &piece).unwrap().unwrap();
+            let mut slots = memory.chunks_exact_mut(2048).enumerate();
+            while !splitter.is_done() {
+                let (at, slot) = slots.next().unwrap();
+                let mut packet = PacketMut::new(slot, 128, 128).unwrap();
+                assert!(splitter.next(&piece, &mut packet));
+                client.seal(KeyId::ZERO, Some(1), &mut packet).unwrap();
+                let start = at * 2048 + packet.start();
+                assert!(outbox.push(to, Part { start, len: packet.len() }));
+            }
+            assert_eq!(first_run(outbox.waiting(), 1500), 40);
+            let mut writes = 0;
+            let mut write = |header: &VnetHeader, _: &[u8], parts: &[Part]| {
+                writes += 1;
+                assert_eq!((header.segment, parts.len()), (1300, 40));
+            };
+            for Datagram { part, .. } in outbox.waiting() {
+                let datagram = &mut memory[part.start..part.start + part.len];
+                let mut packet = PacketMut::new(datagram, 0, part.len).unwrap();
+                server.open(&mut packet).unwrap();
+                let opened = Part { start: part.start + packet.start(), len: packet.len() };
+                coalescer.push(&mut memory, opened, &mut write);
+            }
+            coalescer.flush(&mut memory, &mut write);
+            outbox.sent(40);
+            assert_eq!(writes, 1);
+        }
+    });
+    assert_eq!(taken, 0);
 }
 
 #[test]

@@ -260,6 +260,9 @@ pub struct Device {
     pub name: Option<String>,
     /// `tun-mtu`, 1500 by default.
     pub mtu: u16,
+    /// `sixgate-offload`: many packets per system call where the kernel can do that, on the device
+    /// and on the socket.
+    pub offload: bool,
 }
 
 /// The UDP socket.

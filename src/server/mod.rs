@@ -301,6 +301,10 @@ impl Engine for Server {
         [self.deadline, self.save_due, self.closing].into_iter().flatten().min()
     }
 
+    fn forwards_between_peers(&self) -> bool {
+        self.role.client_to_client
+    }
+
     fn drops(&self) -> &DropCounters {
         &self.drops
     }

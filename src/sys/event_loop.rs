@@ -10,12 +10,15 @@
 //! 5. packets from the TUN device: its queue pushes back on the host's own senders;
 //! 6. what is left of the above in the engine's queues.
 //!
-//! All packet memory is taken before the first turn. What commands mean beyond the loop (may this
+//! Steps 3 to 5 are in [`packets`], with all packet memory, which is taken before the first turn. What commands mean beyond the loop (may this
 //! client in? is a certificate to be renewed?) is the [`Upkeep`]'s business.
+
+mod packets;
 
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use self::packets::{Inbound, Outgoing};
 use super::clock::Clock;
 use super::ctl_socket::{ControlSocket, MAX_CONNECTIONS};
 use super::hooks::Hooks;
@@ -24,18 +27,16 @@ use super::reports::Reports;
 use super::resolve::Resolver;
 use super::signal::Signals;
 use super::status::{self, ShellCounters};
-use super::tun::{TunDevice, TunFailure};
+use super::tun::TunDevice;
 use super::tunnel::TunnelConfig;
 use super::udp::UdpSocket;
 use super::watch::Watch;
-use crate::buf::{PacketBuf, PacketMut};
+use crate::buf::PacketBuf;
 use crate::config::ClientSettings;
-use crate::engine::{AdmitRequest, Command, Endpoint, Engine, ExitReason, Reply, Verdict};
-use crate::limits::{MAX_HOOKS, PACKET_BUF};
+use crate::engine::{AdmitRequest, Command, Engine, ExitReason, Reply};
+use crate::limits::MAX_HOOKS;
 use crate::time::{Instant, Now};
 
-/// Packets taken from one side before the other gets its turn.
-const BATCH: usize = 64;
 /// Control packets sent in one go.
 const TRANSMIT_BATCH: usize = 256;
 /// How long the engine may take to say goodbye.
@@ -95,10 +96,9 @@ impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
         let mut turns = Turns {
             shell: self,
             clock: Clock::new(),
-            inbound: Some(PacketBuf::new()),
+            inbound: Some(Box::default()),
+            outgoing: Some(Box::default()),
             outbound: Some(PacketBuf::new()),
-            blocked: None,
-            blocked_bytes: Vec::with_capacity(PACKET_BUF),
             counters: ShellCounters::default(),
             upkeep_due: Instant::ZERO,
             follow_at: None,
@@ -127,13 +127,12 @@ impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
 struct Turns<E, U> {
     shell: EventLoop<E, U>,
     clock: Clock,
-    /// The packet being handled; absent while it is.
-    inbound: Option<PacketBuf>,
+    /// What came from the network; absent while it is handled.
+    inbound: Option<Box<Inbound>>,
+    /// What came from the host and is on its way to the network; absent while it is handled.
+    outgoing: Option<Box<Outgoing>>,
     /// The control packet or copy being made; absent while it is.
     outbound: Option<PacketBuf>,
-    /// Where `blocked_bytes` go once the socket takes them; the TUN device waits until then.
-    blocked: Option<Endpoint>,
-    blocked_bytes: Vec<u8>,
     counters: ShellCounters,
     upkeep_due: Instant,
     /// When to act on a change of the host's network.
@@ -152,11 +151,12 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
     fn wait(&mut self, descriptors: &mut PollSet<DESCRIPTORS>) {
         let shell = &self.shell;
         descriptors.clear();
-        descriptors.add(shell.udp.as_raw_fd(), true, self.blocked.is_some());
+        let blocked = self.is_blocked();
+        descriptors.add(shell.udp.as_raw_fd(), true, blocked);
         descriptors.add(shell.signals.as_raw_fd(), true, false);
         descriptors.add(shell.resolver.as_raw_fd(), true, false);
         // A full UDP socket makes the host's packets wait where the host can see it.
-        if self.blocked.is_none() {
+        if !blocked {
             descriptors.add(shell.tun.as_raw_fd(), true, false);
         }
         if let Some((fd, read, write)) = shell.reports.interest() {
@@ -211,11 +211,11 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         self.handle_hooks(now, ready);
         self.handle_watch(now, ready);
         self.handle_timers(now);
-        self.send_blocked();
+        self.send_blocked(now);
         if ready.is_ready(self.shell.udp.as_raw_fd()) {
             self.handle_udp(now);
         }
-        if self.blocked.is_none() && ready.is_ready(self.shell.tun.as_raw_fd()) {
+        if !self.is_blocked() && ready.is_ready(self.shell.tun.as_raw_fd()) {
             self.handle_tun(now);
         }
         self.drain(now);
@@ -243,146 +243,6 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         self.drain(now);
         if self.leave_at.is_some_and(|due| due <= now.mono) {
             self.end.get_or_insert(Ok(()));
-        }
-    }
-
-    fn send_blocked(&mut self) {
-        let Some(to) = self.blocked.take() else { return };
-        let bytes = std::mem::take(&mut self.blocked_bytes);
-        let sent = self.send_datagram(to, &bytes);
-        self.blocked_bytes = bytes;
-        if sent.is_err_and(|error| self.is_full(&error)) {
-            self.blocked = Some(to);
-        }
-    }
-
-    /// Whether a datagram is worth another try; everything else is counted and forgotten.
-    fn is_full(&mut self, error: &std::io::Error) -> bool {
-        let full = error.kind() == std::io::ErrorKind::WouldBlock;
-        if !full {
-            // Unreachable peers, firewalls (EPERM), datagrams beyond the path (EMSGSIZE), no
-            // memory (ENOBUFS): the network would have lost them, too.
-            self.counters.unsent += 1;
-            log::trace!("datagram not sent: {error}");
-        }
-        full
-    }
-
-    fn handle_udp(&mut self, now: Now) {
-        let Some(mut memory) = self.inbound.take() else { return };
-        for _ in 0..BATCH {
-            let mut packet = memory.packet();
-            let room = packet.tailroom();
-            let Ok(space) = packet.push_back(room) else { break };
-            match self.shell.udp.receive(space) {
-                Ok(got) if got.truncated => self.counters.oversized += 1,
-                Ok(got) => {
-                    self.counters.traffic.link_in += got.len as u64;
-                    packet.truncate(got.len);
-                    let verdict = self.shell.engine.handle_udp(now, got.from, &mut packet);
-                    // Another client's packet is not held back for: it would hold up the rest.
-                    if self.carry_out(now, verdict, &packet).is_some() {
-                        self.counters.unsent += 1;
-                    }
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                // An ICMP error for an earlier datagram; reading it has cleared it.
-                Err(error) => log::trace!("UDP socket: {error}"),
-            }
-        }
-        self.inbound = Some(memory);
-    }
-
-    fn handle_tun(&mut self, now: Now) {
-        let Some(mut memory) = self.inbound.take() else { return };
-        for _ in 0..BATCH {
-            let mut packet = memory.packet();
-            let room = packet.tailroom().min(crate::limits::MAX_MTU);
-            let Ok(space) = packet.push_back(room) else { break };
-            match self.shell.tun.read(space) {
-                Ok(len) => {
-                    self.counters.traffic.tun_in += len as u64;
-                    packet.truncate(len);
-                    let verdict = self.shell.engine.handle_tun(now, &mut packet);
-                    if let Some(to) = self.carry_out(now, verdict, &packet) {
-                        self.blocked = Some(to);
-                        self.blocked_bytes.clear();
-                        self.blocked_bytes.extend_from_slice(packet.as_slice());
-                        break;
-                    }
-                }
-                Err(TunFailure::Empty | TunFailure::Refused) => break,
-                Err(TunFailure::Gone) => {
-                    self.tun_gone();
-                    break;
-                }
-            }
-        }
-        self.inbound = Some(memory);
-    }
-
-    fn tun_gone(&mut self) {
-        let name = self.shell.tun.name();
-        self.end
-            .get_or_insert(Err(format!("the TUN device {name} was removed by another program")));
-    }
-
-    /// Sends a packet where the engine wants it; returns the endpoint when the socket is full.
-    fn carry_out(
-        &mut self,
-        now: Now,
-        verdict: Verdict,
-        packet: &PacketMut<'_>,
-    ) -> Option<Endpoint> {
-        match verdict {
-            Verdict::Drop(_) => {}
-            // Something may wait to be answered; in the other cases the end of the batch does.
-            Verdict::Consumed => self.drain_transmit(now),
-            Verdict::ToTun => self.deliver(packet.as_slice()),
-            Verdict::ToUdp(to) => {
-                let sent = self.send_datagram(to, packet.as_slice());
-                return sent.is_err_and(|error| self.is_full(&error)).then_some(to);
-            }
-            Verdict::Broadcast { to_tun } => {
-                self.broadcast(now, packet.as_slice());
-                if to_tun {
-                    self.deliver(packet.as_slice());
-                }
-            }
-        }
-        None
-    }
-
-    fn broadcast(&mut self, now: Now, packet: &[u8]) {
-        let Some(mut memory) = self.outbound.take() else { return };
-        loop {
-            let mut copy = memory.packet();
-            let Some(to) = self.shell.engine.poll_broadcast(now, packet, &mut copy) else { break };
-            self.send(to, copy.as_slice());
-        }
-        self.outbound = Some(memory);
-    }
-
-    fn deliver(&mut self, packet: &[u8]) {
-        match self.shell.tun.write(packet) {
-            Ok(()) => self.counters.traffic.tun_out += packet.len() as u64,
-            Err(TunFailure::Empty | TunFailure::Refused) => self.counters.undelivered += 1,
-            Err(TunFailure::Gone) => self.tun_gone(),
-        }
-    }
-
-    fn send_datagram(&mut self, to: Endpoint, datagram: &[u8]) -> std::io::Result<()> {
-        self.shell.udp.send(to, datagram)?;
-        self.counters.traffic.link_out += datagram.len() as u64;
-        Ok(())
-    }
-
-    /// Sends what is sent again when it is lost, or what nobody misses.
-    fn send(&mut self, to: Endpoint, datagram: &[u8]) {
-        if let Err(error) = self.send_datagram(to, datagram)
-            && self.is_full(&error)
-        {
-            self.counters.unsent += 1;
         }
     }
 

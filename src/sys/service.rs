@@ -177,8 +177,11 @@ fn serve<E: Engine, U: Upkeep<E>>(
     let identity = Identity::find(process.user.as_deref(), process.group.as_deref())?;
     let signals = Signals::open().map_err(|error| format!("signals: {error}"))?;
     let control = process.state.as_deref().map(ControlSocket::bind).transpose()?;
-    let udp = UdpSocket::bind(&config.transport)?;
-    let tun = TunDevice::open(config.device.name.as_deref())?;
+    let mut udp = UdpSocket::bind(&config.transport)?;
+    if config.device.offload {
+        udp.probe();
+    }
+    let tun = TunDevice::open(config.device.name.as_deref(), config.device.offload)?;
     let mut tunnel = TunnelConfig::new(tun.name(), tun.index())?;
     let mut hooks = Hooks::new(config.hooks.clone(), config.timers.handshake);
     hooks.set_device(tun.name());

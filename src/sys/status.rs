@@ -21,15 +21,24 @@ pub struct ShellCounters {
 }
 
 /// The whole status.
-pub fn render(clients: &[ClientInfo], drops: &DropCounters, shell: ShellCounters) -> String {
+///
+/// `offload` is what the device and the socket do in one call, as they name it.
+pub fn render(
+    clients: &[ClientInfo],
+    drops: &DropCounters,
+    shell: ShellCounters,
+    offload: [&str; 2],
+) -> String {
     let mut text = format!(
         "sixgate {} pid {} clients {}\n",
         env!("CARGO_PKG_VERSION"),
         std::process::id(),
         clients.len()
     );
+    let [tun, udp] = offload;
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "offload tun {tun} udp {udp}");
     for client in clients {
-        // Writing to a String cannot fail.
         let _ = writeln!(text, "client {}", describe(client));
     }
     for (name, count) in counters(drops, shell) {

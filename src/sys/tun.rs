@@ -1,20 +1,37 @@
 //! The TUN device: opened by the `tun` crate, read and written here.
 //!
 //! Addresses, MTU and routes are `netlink`'s business. Reads and writes go to the descriptor
-//! itself: one system call per packet and no copy (the crate's own clear a buffer each time).
+//! itself: one system call and no copy (the crate's own clear a buffer each time). Where the kernel has
+//! it, each call carries many packets of a flow behind a virtio-net header; taking them apart and
+//! putting them together is `offload`'s business.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
+use heapless::Vec;
 use tun::AbstractDevice as _;
 
 use super::{check_len, netlink};
+use crate::offload::coalesce::{Part, SEGMENTS};
+use crate::offload::vnet::{self, VnetHeader};
 
 /// An open TUN device in non-blocking mode; the interface is gone when this is dropped.
 pub struct TunDevice {
     device: tun::Device,
     name: String,
     index: u32,
+    offload: Offload,
+}
+
+/// What the device hands over and takes in one piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Offload {
+    /// Single packets without a header.
+    Off,
+    /// A virtio-net header and TCP segments.
+    Tcp,
+    /// The same, and UDP datagrams (Linux 6.2).
+    TcpUdp,
 }
 
 /// What a failed read or write means for the loop.
@@ -29,21 +46,55 @@ pub enum TunFailure {
 }
 
 impl TunDevice {
-    /// Opens `name`, or the first free `tunN`; an error is one line for the user.
-    pub fn open(name: Option<&str>) -> Result<Self, String> {
+    /// Opens `name`, or the first free `tunN`, with segmentation offload where that is wanted and
+    /// works; an error is one line for the user.
+    pub fn open(name: Option<&str>, offload: bool) -> Result<Self, String> {
+        if offload {
+            let device = Self::create(name, true)?;
+            let found = enable(device.as_raw_fd());
+            if found != Offload::Off {
+                return Self::finish(device, found);
+            }
+            // The header comes with the descriptor: without use for it, start again.
+        }
+        let device = Self::create(name, false)?;
+        // Somebody may have left a persistent device with offload on.
+        set_offload(device.as_raw_fd(), 0);
+        Self::finish(device, Offload::Off)
+    }
+
+    fn create(name: Option<&str>, vnet_header: bool) -> Result<tun::Device, String> {
         let mut configuration = tun::Configuration::default();
         configuration.platform_config(|platform| {
             // Keeps the crate from configuring the interface by ioctl.
             platform.ensure_root_privileges(false);
+            platform.vnet_hdr(vnet_header);
         });
         // The kernel fills in the number for a %d.
         configuration.tun_name(name.unwrap_or("tun%d"));
-        let device = tun::create(&configuration).map_err(|error| explain(name, &error.into()))?;
+        tun::create(&configuration).map_err(|error| explain(name, &error.into()))
+    }
+
+    fn finish(device: tun::Device, offload: Offload) -> Result<Self, String> {
         device.set_nonblock().map_err(|error| format!("TUN device: {error}"))?;
         let name = device.tun_name().map_err(|error| format!("TUN device: {error}"))?;
         let index = netlink::interface_index(&name)
             .map_err(|error| format!("TUN device {name}: {error}"))?;
-        Ok(Self { device, name, index })
+        Ok(Self { device, name, index, offload })
+    }
+
+    /// The offloads in use, for status.
+    pub fn offloads(&self) -> &'static str {
+        match self.offload {
+            Offload::Off => "off",
+            Offload::Tcp => "tso4 tso6",
+            Offload::TcpUdp => "tso4 tso6 uso",
+        }
+    }
+
+    /// Whether packets of one flow may be written in one piece.
+    pub fn takes_segments(&self) -> bool {
+        self.offload != Offload::Off
     }
 
     /// Interface name.
@@ -56,19 +107,53 @@ impl TunDevice {
         self.index
     }
 
-    /// Takes the next IP packet that the host sends into the tunnel.
-    pub fn read(&self, buffer: &mut [u8]) -> Result<usize, TunFailure> {
-        let fd = self.as_raw_fd();
-        // SAFETY: `buffer` is writable for its whole length.
-        let result = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
-        check_len(result).map_err(|error| judge(&error))
+    /// Takes what the host sends into the tunnel next: an IP packet, or what stands for several.
+    pub fn read(&self, buffer: &mut [u8]) -> Result<(VnetHeader, usize), TunFailure> {
+        let mut header = [0; vnet::LEN];
+        let front = if self.takes_segments() { header.len() } else { 0 };
+        let parts = [
+            libc::iovec { iov_base: header.as_mut_ptr().cast(), iov_len: front },
+            libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() },
+        ];
+        // SAFETY: both parts are writable for the whole length stated.
+        let result = unsafe { libc::readv(self.as_raw_fd(), parts.as_ptr(), 2) };
+        let len = check_len(result).map_err(|error| judge(&error))?;
+        Ok((VnetHeader::parse(&header), len.saturating_sub(front)))
     }
 
-    /// Hands an IP packet to the host.
-    pub fn write(&self, packet: &[u8]) -> Result<(), TunFailure> {
-        // SAFETY: `packet` is readable for its whole length.
-        let result = unsafe { libc::write(self.as_raw_fd(), packet.as_ptr().cast(), packet.len()) };
+    /// Hands an IP packet to the host, or what stands for several: `parts` of `memory` in a row.
+    /// Without offload the header must be a plain one.
+    pub fn write(
+        &self,
+        header: &VnetHeader,
+        memory: &[u8],
+        parts: &[Part],
+    ) -> Result<(), TunFailure> {
+        let mut header = header.to_bytes();
+        let mut pieces: Vec<libc::iovec, { SEGMENTS + 1 }> = Vec::new();
+        if self.takes_segments() {
+            let _ = pieces
+                .push(libc::iovec { iov_base: header.as_mut_ptr().cast(), iov_len: header.len() });
+        }
+        for part in parts {
+            let bytes = part.of(memory);
+            let base = bytes.as_ptr().cast_mut().cast();
+            // No group has more parts than there is room for.
+            let _ = pieces.push(libc::iovec { iov_base: base, iov_len: bytes.len() });
+        }
+        let count = pieces.len() as libc::c_int;
+        // SAFETY: every piece is readable for its whole length; writev does not write to them.
+        let result = unsafe { libc::writev(self.as_raw_fd(), pieces.as_ptr(), count) };
         check_len(result).map(|_| ()).map_err(|error| judge(&error))
+    }
+}
+
+impl Drop for TunDevice {
+    /// A persistent device goes to somebody who may not expect segments.
+    fn drop(&mut self) {
+        if self.takes_segments() {
+            set_offload(self.as_raw_fd(), 0);
+        }
     }
 }
 
@@ -76,6 +161,28 @@ impl AsRawFd for TunDevice {
     fn as_raw_fd(&self) -> RawFd {
         self.device.as_raw_fd()
     }
+}
+
+/// Asks for as much offload as the kernel has.
+fn enable(fd: RawFd) -> Offload {
+    let little_endian: libc::c_int = 1;
+    // SAFETY: the call reads one int.
+    if unsafe { libc::ioctl(fd, libc::TUNSETVNETLE, &raw const little_endian) } < 0 {
+        return Offload::Off;
+    }
+    let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+    if set_offload(fd, tcp | libc::TUN_F_USO4 | libc::TUN_F_USO6) {
+        Offload::TcpUdp
+    } else if set_offload(fd, tcp) {
+        Offload::Tcp
+    } else {
+        Offload::Off
+    }
+}
+
+fn set_offload(fd: RawFd, flags: libc::c_uint) -> bool {
+    // SAFETY: the flags go by value.
+    unsafe { libc::ioctl(fd, libc::TUNSETOFFLOAD, libc::c_ulong::from(flags)) >= 0 }
 }
 
 fn judge(error: &io::Error) -> TunFailure {

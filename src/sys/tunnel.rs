@@ -238,7 +238,7 @@ mod tests {
     fn routes_go_into_the_tunnel_and_around_it_and_are_taken_back() {
         alone();
         // Stands in for the network card.
-        let card = TunDevice::open(Some("card0")).unwrap();
+        let card = TunDevice::open(Some("card0"), false).unwrap();
         let mut outside = TunnelConfig::new(card.name(), card.index()).unwrap();
         let settings = TunnelSettings {
             v4: Some("192.0.2.2/24".parse().unwrap()),
@@ -253,7 +253,7 @@ mod tests {
             metric: 0,
         });
 
-        let tun = TunDevice::open(Some("tun0")).unwrap();
+        let tun = TunDevice::open(Some("tun0"), false).unwrap();
         let mut tunnel = TunnelConfig::new(tun.name(), tun.index()).unwrap();
         let server = ip("198.51.100.1");
         let mut routes: Vec<_> = ["0.0.0.0/1", "128.0.0.0/1"]
@@ -290,7 +290,7 @@ mod tests {
 
     /// A network card with an address of each kind and a router to everywhere.
     fn card(name: &str, number: u8) -> (TunDevice, TunnelConfig) {
-        let card = TunDevice::open(Some(name)).unwrap();
+        let card = TunDevice::open(Some(name), false).unwrap();
         let mut config = TunnelConfig::new(card.name(), card.index()).unwrap();
         let settings = TunnelSettings {
             v4: Some(format!("192.0.{number}.2/24").parse().unwrap()),
@@ -343,7 +343,7 @@ mod tests {
             let mut netlink = Netlink::open().unwrap();
             let (_first, mut wifi) = card("wifi0", 3);
             let before = table(&mut netlink);
-            let tun = TunDevice::open(Some("tun0")).unwrap();
+            let tun = TunDevice::open(Some("tun0"), false).unwrap();
             let mut tunnel = TunnelConfig::new(tun.name(), tun.index()).unwrap();
             tunnel.apply(&everything(server)).unwrap();
             assert!(netlink.route_to(ip("8.8.8.8")).unwrap().interface == tun.index());
@@ -376,7 +376,7 @@ mod tests {
         let mut netlink = Netlink::open().unwrap();
         let (_card, _config) = card("card0", 3);
         let before = table(&mut netlink);
-        let tun = TunDevice::open(Some("tun0")).unwrap();
+        let tun = TunDevice::open(Some("tun0"), false).unwrap();
         let mut tunnel = TunnelConfig::new(tun.name(), tun.index()).unwrap();
         let old = everything(ip("198.51.100.1"));
         tunnel.apply(&old).unwrap();

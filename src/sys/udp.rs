@@ -6,13 +6,17 @@
 //! are translated, everybody else sees plain IPv4.
 //!
 //! Packet memory and what to do about a full socket are the event loop's business. Batched calls
-//! (`recvmmsg`, segmentation offload) fit behind [`UdpSocket::receive`] and [`UdpSocket::send`].
+//! and segmentation offload are in [`batch`].
+
+pub mod batch;
+mod control;
 
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use self::control::{Control, interface, received, set_control};
 use super::sockaddr::{self, Storage};
 use super::{check, check_len};
 use crate::config::Transport;
@@ -23,13 +27,6 @@ use crate::engine::Endpoint;
 const RECEIVE_BUFFER: libc::c_int = 2 * 1024 * 1024;
 /// Send buffer asked for; larger ones only add latency.
 const SEND_BUFFER: libc::c_int = 512 * 1024;
-/// Room for one packet-info control message of either family.
-const CONTROL_LEN: usize = 64;
-
-/// Control message memory with the alignment that `cmsghdr` needs.
-#[repr(C, align(8))]
-struct Control([u8; CONTROL_LEN]);
-
 /// A bound, non-blocking UDP socket.
 #[derive(Debug)]
 pub struct UdpSocket {
@@ -37,6 +34,7 @@ pub struct UdpSocket {
     /// Whether the socket is of the IPv6 family, and IPv4 peers take their mapped form.
     v6: bool,
     local: SocketAddr,
+    offload: batch::Offload,
 }
 
 /// What [`UdpSocket::receive`] found.
@@ -46,6 +44,8 @@ pub struct Received {
     pub len: usize,
     /// Who sent it, and to which of our addresses.
     pub from: Endpoint,
+    /// Bytes of each datagram but the last, when several came in a row; otherwise `len`.
+    pub segment: usize,
     /// The datagram was larger than the buffer; its tail is lost.
     pub truncated: bool,
 }
@@ -92,7 +92,7 @@ impl UdpSocket {
         // SAFETY: `name` holds an address of the length given.
         check(unsafe { libc::bind(raw, name.as_ptr(), name.len()) })?;
         let local = sockaddr::local_name(raw)?;
-        Ok(Self { fd, v6, local })
+        Ok(Self { fd, v6, local, offload: batch::Offload::off() })
     }
 
     /// What makes the socket better but need not succeed.
@@ -138,7 +138,7 @@ impl UdpSocket {
     /// Takes the next datagram; `WouldBlock` when there is none.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
         let mut name = Storage::empty();
-        let mut control = Control([0; CONTROL_LEN]);
+        let mut control = Control::EMPTY;
         let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
         // SAFETY: all-zero is a valid msghdr (its padding differs between targets).
         let mut message: libc::msghdr = unsafe { mem::zeroed() };
@@ -147,15 +147,11 @@ impl UdpSocket {
         message.msg_iov = &mut part;
         message.msg_iovlen = 1;
         message.msg_control = control.0.as_mut_ptr().cast();
-        message.msg_controllen = CONTROL_LEN as _;
+        message.msg_controllen = control.0.len() as _;
         // SAFETY: every pointer in `message` is to memory of the stated size that outlives the call.
         let len = check_len(unsafe { libc::recvmsg(self.fd.as_raw_fd(), &mut message, 0) })?;
-        let peer = name.to_address().ok_or(io::ErrorKind::InvalidData)?;
         // SAFETY: recvmsg filled in the control messages that `message` points to.
-        let (local, interface) = unsafe { packet_info(&message) };
-        let from =
-            Endpoint { peer: unmap(peer), local: local.map(|a| a.to_canonical()), interface };
-        Ok(Received { len, from, truncated: message.msg_flags & libc::MSG_TRUNC != 0 })
+        Ok(unsafe { received(&message, &name, len) })
     }
 
     /// Sends one datagram from the address that `to` names; `WouldBlock` when the socket is full.
@@ -178,7 +174,7 @@ impl UdpSocket {
 
     fn send_from(&self, to: Endpoint, from: Option<IpAddr>, datagram: &[u8]) -> io::Result<()> {
         let mut name = Storage::from(if self.v6 { map(to.peer) } else { to.peer });
-        let mut control = Control([0; CONTROL_LEN]);
+        let mut control = Control::EMPTY;
         let mut part =
             libc::iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() };
         // SAFETY: all-zero is a valid msghdr.
@@ -187,16 +183,12 @@ impl UdpSocket {
         message.msg_namelen = name.len();
         message.msg_iov = &mut part;
         message.msg_iovlen = 1;
-        if let Some(from) = from {
+        if from.is_some() {
             message.msg_control = control.0.as_mut_ptr().cast();
-            message.msg_controllen = CONTROL_LEN as _;
-            // Only a link-local address needs its interface; elsewhere the routing table decides.
-            let interface = match to.peer {
-                SocketAddr::V6(peer) if peer.ip().is_unicast_link_local() => to.interface,
-                SocketAddr::V4(_) | SocketAddr::V6(_) => 0,
-            };
-            // SAFETY: msg_control points to CONTROL_LEN aligned, zeroed bytes.
-            unsafe { set_packet_info(&mut message, self.v6, from, interface) };
+            message.msg_controllen = control.0.len() as _;
+            let source = from.map(|from| (from, interface(to)));
+            // SAFETY: msg_control points to a whole Control of zeroes.
+            unsafe { set_control(&mut message, self.v6, source, None) };
         }
         // SAFETY: every pointer in `message` is to memory of the stated size that outlives the
         // call; sendmsg does not write through iov_base.
@@ -208,79 +200,6 @@ impl UdpSocket {
 impl AsRawFd for UdpSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
-    }
-}
-
-/// Our address and the interface, from the control messages of a received datagram.
-///
-/// # Safety
-/// `message` was filled in by recvmsg and its memory is still there.
-unsafe fn packet_info(message: &libc::msghdr) -> (Option<IpAddr>, u32) {
-    // SAFETY: see above; the CMSG functions stay within msg_controllen.
-    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
-    while !header.is_null() {
-        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return null or a whole header.
-        let (level, kind) = unsafe { ((*header).cmsg_level, (*header).cmsg_type) };
-        if level == libc::IPPROTO_IPV6 && kind == libc::IPV6_PKTINFO {
-            // SAFETY: the kernel puts an in6_pktinfo there; it need not be aligned.
-            let info: libc::in6_pktinfo =
-                unsafe { libc::CMSG_DATA(header).cast::<libc::in6_pktinfo>().read_unaligned() };
-            let address = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-            return (Some(address.into()), info.ipi6_ifindex as u32);
-        }
-        if level == libc::IPPROTO_IP && kind == libc::IP_PKTINFO {
-            // SAFETY: the kernel puts an in_pktinfo there; it need not be aligned.
-            let info: libc::in_pktinfo =
-                unsafe { libc::CMSG_DATA(header).cast::<libc::in_pktinfo>().read_unaligned() };
-            let address = Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes());
-            return (Some(address.into()), info.ipi_ifindex as u32);
-        }
-        // SAFETY: as for CMSG_FIRSTHDR.
-        header = unsafe { libc::CMSG_NXTHDR(message, header) };
-    }
-    (None, 0)
-}
-
-/// Writes one packet-info control message and sets `msg_controllen` to its length.
-///
-/// # Safety
-/// `message.msg_control` points to CONTROL_LEN zeroed bytes aligned for cmsghdr.
-unsafe fn set_packet_info(message: &mut libc::msghdr, v6: bool, from: IpAddr, interface: u32) {
-    // SAFETY: there is room for a header, so this is not null.
-    let header = unsafe { libc::CMSG_FIRSTHDR(message) };
-    let (level, kind, len) = if v6 {
-        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, mem::size_of::<libc::in6_pktinfo>())
-    } else {
-        (libc::IPPROTO_IP, libc::IP_PKTINFO, mem::size_of::<libc::in_pktinfo>())
-    };
-    let len = len as u32;
-    // SAFETY: CONTROL_LEN exceeds CMSG_SPACE of either structure; CMSG_DATA needs no alignment
-    // for the unaligned writes.
-    unsafe {
-        (*header).cmsg_level = level;
-        (*header).cmsg_type = kind;
-        (*header).cmsg_len = libc::CMSG_LEN(len) as _;
-        message.msg_controllen = libc::CMSG_SPACE(len) as _;
-        let data = libc::CMSG_DATA(header);
-        match from {
-            from if v6 => {
-                let address = match from {
-                    IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-                    IpAddr::V6(v6) => v6,
-                };
-                let mut info: libc::in6_pktinfo = mem::zeroed();
-                info.ipi6_addr.s6_addr = address.octets();
-                info.ipi6_ifindex = interface as _;
-                data.cast::<libc::in6_pktinfo>().write_unaligned(info);
-            }
-            IpAddr::V4(v4) => {
-                let mut info: libc::in_pktinfo = mem::zeroed();
-                info.ipi_spec_dst.s_addr = u32::from_ne_bytes(v4.octets());
-                data.cast::<libc::in_pktinfo>().write_unaligned(info);
-            }
-            // An IPv4 socket cannot send from an IPv6 address: leave the choice to the kernel.
-            IpAddr::V6(_) => message.msg_controllen = 0,
-        }
     }
 }
 

@@ -16,11 +16,19 @@ const MIN_MTU_V4: u32 = 576;
 /// Longest name of a network interface, without its NUL (IFNAMSIZ).
 const MAX_DEVICE_NAME: usize = 15;
 
-/// `dev`, `dev-type`, `tun-mtu`.
+/// `dev`, `dev-type`, `tun-mtu`, `sixgate-offload`.
 pub(super) fn device(b: &mut Build<'_>, v6: bool) -> Device {
     let mtu = match b.line("tun-mtu") {
         Some(line) => tun_mtu(b, line, v6),
         None => 1500,
+    };
+    let offload = match b.line("sixgate-offload").and_then(|line| Some((line, line.arg(0)?))) {
+        None | Some((_, "auto")) => true,
+        Some((_, "off")) => false,
+        Some((line, _)) => {
+            b.error(line, "must be `auto` or `off`");
+            true
+        }
     };
     let kind = b.line("dev-type");
     match kind.and_then(|line| Some((line, line.arg(0)?))) {
@@ -31,7 +39,7 @@ pub(super) fn device(b: &mut Build<'_>, v6: bool) -> Device {
         _ => {}
     }
     let Some((line, name)) = b.line("dev").and_then(|line| Some((line, line.arg(0)?))) else {
-        return Device { name: None, mtu };
+        return Device { name: None, mtu, offload };
     };
     let usable = name.len() <= MAX_DEVICE_NAME
         && !matches!(name, "" | "." | "..")
@@ -45,7 +53,7 @@ pub(super) fn device(b: &mut Build<'_>, v6: bool) -> Device {
     } else if kind.is_none() && !name.starts_with("tun") {
         b.error(line, "a name that does not start with `tun` also needs `dev-type tun`");
     }
-    Device { name: (name != "tun").then(|| name.to_owned()), mtu }
+    Device { name: (name != "tun").then(|| name.to_owned()), mtu, offload }
 }
 
 fn tun_mtu(b: &mut Build<'_>, line: &Line, v6: bool) -> u16 {

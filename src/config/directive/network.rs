@@ -53,6 +53,7 @@ super::rows! { "Device, socket, peer";
 "rport", 1, 1, [CLIENT BLOCK], Done, "UDP port of the server";
 "server-poll-timeout", 1, 1, [CLIENT BLOCK], Done, "wait so long for a server's first packet";
 "shaper", 1, 1, [BOTH PUSHED], Refused("use the system's traffic control (tc) on the TUN device"), "limit the sending rate";
+"sixgate-offload", 1, 1, [BOTH], Done, "(sixgate only) `auto`, the default: many packets per system call where the kernel can do that; `off`: one by one";
 "sndbuf", 1, 1, [BOTH BLOCK PUSHED], Ignored("socket buffers are sized by sixgate"), "send buffer of the socket";
 "socket-flags", 0, ANY, [BOTH BLOCK PUSHED], Ignored("the only flag, TCP_NODELAY, is about TCP"), "flags of the socket";
 "socks-proxy", 1, 3, [CLIENT BLOCK], Refused("proxies are not supported; connect directly"), "reach the server through a SOCKS proxy";

@@ -38,8 +38,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             // Looked after in its turn.
             Signal::Child => self.child_ended = true,
             Signal::Status => {
-                let engine = &self.shell.engine;
-                let text = status::render(&engine.clients(), engine.drops(), self.counters);
+                let text = self.status();
                 text.lines().for_each(|line| log::info!("{line}"));
             }
         }
@@ -54,10 +53,16 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         self.shell.control = Some(control);
     }
 
+    fn status(&self) -> String {
+        let super::EventLoop { engine, tun, udp, .. } = &self.shell;
+        let offload = [tun.offloads(), udp.offloads()];
+        status::render(&engine.clients(), engine.drops(), self.counters, offload)
+    }
+
     fn answer(&mut self, now: Now, request: Request) -> String {
         let engine = &mut self.shell.engine;
         match request {
-            Request::Status => status::render(&engine.clients(), engine.drops(), self.counters),
+            Request::Status => self.status(),
             Request::StatusJson => {
                 let dropped = status::counters(engine.drops(), self.counters);
                 let view = view(now, engine.clients(), self.counters.traffic);

@@ -6,9 +6,10 @@ use std::os::unix::thread::JoinHandleExt;
 use std::thread::JoinHandle;
 
 use super::*;
+use crate::buf::PacketMut;
 use crate::config::ClientSettings;
 use crate::config::Transport;
-use crate::engine::{ClientInfo, DropCounters, DropReason, TunnelSettings};
+use crate::engine::{ClientInfo, DropCounters, DropReason, Endpoint, TunnelSettings, Verdict};
 use crate::sys::netlink::{Netlink, interface_index};
 use crate::sys::testing::alone;
 
@@ -109,7 +110,7 @@ fn start() -> (JoinHandle<Result<(), String>>, StdSocket, SocketAddr) {
     let transport = Transport { local: None, port: 0, family: None };
     let udp = UdpSocket::bind(&transport).unwrap();
     let port = udp.local().port();
-    let tun = TunDevice::open(Some("pipe0")).unwrap();
+    let tun = TunDevice::open(Some("pipe0"), true).unwrap();
     let settings = TunnelSettings {
         v4: Some("10.9.0.1/24".parse().unwrap()),
         mtu: 1500,

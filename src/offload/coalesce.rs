@@ -1,0 +1,306 @@
+//! Packets for the TUN device, put together where the kernel would take them apart the same way.
+//!
+//! A packet joins the group of its flow when the group's headers with the next sequence number (and
+//! IPv4 identification) are exactly its own, and its checksums are right: the kernel will not look at
+//! them again, and a damaged packet must arrive as damaged as it was. All segments but the last are
+//! of one size; PSH ends a group, as the kernel gives it to the last segment only. Options in the IP
+//! header, extension headers, fragments and every flag but ACK and PSH let a packet pass alone, and
+//! whatever waits between the same two addresses goes before it.
+//!
+//! Nothing is copied. A group is its first packet and the payloads of the others, wherever they lie
+//! in the receive memory, which must stay as it is until [`Coalescer::flush`].
+
+use heapless::Vec;
+
+use crate::offload::checksum;
+use crate::offload::segment::{self, tcp, v4, v6};
+use crate::offload::vnet::{Segments, VnetHeader};
+use crate::wire::ip::{V4_HEADER, V6_HEADER, protocol};
+
+/// Flows that are put together at the same time. More of them in one batch of datagrams are rare,
+/// and only keep the oldest from growing further. About a kilobyte each.
+const FLOWS: usize = 8;
+/// Segments of one group.
+pub const SEGMENTS: usize = 64;
+/// The largest length that either IP version can state.
+const LARGEST: usize = 65_535;
+
+/// A stretch of the receive memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Its first byte.
+    pub start: usize,
+    /// Bytes.
+    pub len: usize,
+}
+
+impl Part {
+    /// Its bytes.
+    pub fn of(self, memory: &[u8]) -> &[u8] {
+        memory.get(self.start..).and_then(|rest| rest.get(..self.len)).unwrap_or_default()
+    }
+
+    fn of_mut(self, memory: &mut [u8]) -> &mut [u8] {
+        memory.get_mut(self.start..).and_then(|rest| rest.get_mut(..self.len)).unwrap_or_default()
+    }
+}
+
+/// The groups under way, in the order of their first packets.
+#[derive(Default)]
+pub struct Coalescer {
+    groups: Vec<Group, FLOWS>,
+}
+
+impl Coalescer {
+    /// Nothing under way.
+    pub const fn new() -> Self {
+        Self { groups: Vec::new() }
+    }
+
+    /// Takes the packet at `packet` in `memory`. What can wait no longer goes to `write`: a header
+    /// and the parts that follow it in a row.
+    pub fn push(
+        &mut self,
+        memory: &mut [u8],
+        packet: Part,
+        write: &mut impl FnMut(&VnetHeader, &[u8], &[Part]),
+    ) {
+        let Some(segment) = Segment::parse(packet.of(memory)) else {
+            while let Some(at) = self.position(|g| g.shares_addresses(memory, packet)) {
+                self.release(at, memory, write);
+            }
+            return write(&VnetHeader::PLAIN, memory, &[packet]);
+        };
+        let mut group = self.position(|g| g.is_flow_of(memory, packet, &segment));
+        if let Some(at) = group
+            && !self.groups.get_mut(at).is_some_and(|g| g.take(memory, packet, &segment))
+        {
+            self.release(at, memory, write);
+            group = None;
+        }
+        let at = group.unwrap_or_else(|| {
+            if self.groups.is_full() {
+                self.release(0, memory, write);
+            }
+            // There is room now.
+            let _ = self.groups.push(Group::new(packet, segment));
+            self.groups.len().saturating_sub(1)
+        });
+        if self.groups.get(at).is_some_and(|g| g.is_complete(&segment)) {
+            self.release(at, memory, write);
+        }
+    }
+
+    /// Writes everything: the memory is about to be used again.
+    pub fn flush(
+        &mut self,
+        memory: &mut [u8],
+        write: &mut impl FnMut(&VnetHeader, &[u8], &[Part]),
+    ) {
+        self.groups.iter_mut().for_each(|group| group.write(memory, write));
+        self.groups.clear();
+    }
+
+    fn position(&self, matches: impl FnMut(&Group) -> bool) -> Option<usize> {
+        self.groups.iter().position(matches)
+    }
+
+    fn release(
+        &mut self,
+        at: usize,
+        memory: &mut [u8],
+        write: &mut impl FnMut(&VnetHeader, &[u8], &[Part]),
+    ) {
+        if let Some(group) = self.groups.get_mut(at) {
+            group.write(memory, write);
+            self.groups.remove(at);
+        }
+    }
+}
+
+/// A TCP segment with payload, as far as its headers decide where it belongs.
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    v4: bool,
+    /// Length of both headers.
+    headers: usize,
+    payload: usize,
+    sequence: u32,
+    /// IPv4 identification.
+    id: u16,
+    push: bool,
+}
+
+impl Segment {
+    /// `None` for everything that must go alone.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (v4, ip, stated, next) = match bytes.first()? {
+            0x45 => (true, V4_HEADER, segment::u16_at(bytes, v4::TOTAL_LENGTH)?, v4::PROTOCOL),
+            0x60..=0x6f => {
+                (false, V6_HEADER, segment::u16_at(bytes, v6::PAYLOAD_LENGTH)?, v6::NEXT_HEADER)
+            }
+            _ => return None,
+        };
+        let total = usize::from(stated) + if v4 { 0 } else { V6_HEADER };
+        if total != bytes.len() || *bytes.get(next)? != protocol::TCP {
+            return None;
+        }
+        // Fragments: more to come, or not the first.
+        if v4 && segment::u16_at(bytes, v4::FRAGMENT)? & 0x3fff != 0 {
+            return None;
+        }
+        let header = bytes.get(ip..)?;
+        let (offset, flags) = (*header.get(tcp::OFFSET)?, *header.get(tcp::FLAGS)?);
+        let length = usize::from(offset >> 4) * 4;
+        // The low half is reserved, but for a flag of ECN.
+        if length < tcp::HEADER || offset & 0x0f != 0 || flags & !tcp::PSH != tcp::ACK {
+            return None;
+        }
+        let payload = bytes.len().checked_sub(ip + length).filter(|payload| *payload > 0)?;
+        let sequence = segment::u32_at(header, tcp::SEQUENCE)?;
+        let id = if v4 { segment::u16_at(bytes, v4::ID)? } else { 0 };
+        let push = flags & tcp::PSH != 0;
+        Some(Self { v4, headers: ip + length, payload, sequence, id, push })
+    }
+
+    const fn ip(&self) -> usize {
+        if self.v4 { V4_HEADER } else { V6_HEADER }
+    }
+
+    /// Whether both checksums are right.
+    fn is_intact(&self, bytes: &[u8]) -> bool {
+        let Some((ip, transport)) = bytes.split_at_checked(self.ip()) else { return false };
+        let Some(addresses) = addresses(bytes) else { return false };
+        let pseudo = checksum::pseudo(addresses, protocol::TCP, transport.len());
+        (!self.v4 || checksum::sum(ip) == 0xffff)
+            && checksum::add(pseudo, checksum::sum(transport)) == 0xffff
+    }
+}
+
+/// Source and destination, as they are in the header.
+fn addresses(bytes: &[u8]) -> Option<&[u8]> {
+    match bytes.first()? >> 4 {
+        4 => bytes.get(12..20),
+        6 => bytes.get(8..40),
+        _ => None,
+    }
+}
+
+struct Group {
+    first: Segment,
+    /// The first packet whole, then payloads.
+    parts: Vec<Part, SEGMENTS>,
+    /// Payload so far.
+    payload: usize,
+    /// Whether the first packet's checksums have been found right.
+    verified: bool,
+    /// Whether the last segment has PSH.
+    push: bool,
+}
+
+impl Group {
+    fn new(packet: Part, segment: Segment) -> Self {
+        let mut parts = Vec::new();
+        // Its capacity is more than one.
+        let _ = parts.push(packet);
+        Self { first: segment, parts, payload: segment.payload, verified: false, push: false }
+    }
+
+    fn bytes<'m>(&self, memory: &'m [u8]) -> &'m [u8] {
+        self.parts.first().map(|part| part.of(memory)).unwrap_or_default()
+    }
+
+    fn shares_addresses(&self, memory: &[u8], packet: Part) -> bool {
+        addresses(self.bytes(memory)) == addresses(packet.of(memory))
+    }
+
+    fn is_flow_of(&self, memory: &[u8], packet: Part, segment: &Segment) -> bool {
+        let ports = |bytes: &[u8]| segment::u32_at(bytes, segment.ip());
+        self.first.v4 == segment.v4
+            && ports(self.bytes(memory)) == ports(packet.of(memory))
+            && self.shares_addresses(memory, packet)
+    }
+
+    /// Adds a packet of the same flow if it is the very next.
+    fn take(&mut self, memory: &[u8], packet: Part, segment: &Segment) -> bool {
+        let count = self.parts.len();
+        let (ours, theirs) = (self.bytes(memory), packet.of(memory));
+        if segment.sequence != self.first.sequence.wrapping_add(self.payload as u32)
+            || segment.headers != self.first.headers
+            || (segment.v4 && segment.id != self.first.id.wrapping_add(count as u16))
+            || segment.payload > self.first.payload
+            || self.first.headers + self.payload + segment.payload > LARGEST
+            || self.parts.is_full()
+            || !same_headers(ours, theirs, segment)
+        {
+            return false;
+        }
+        self.verified = self.verified || self.first.is_intact(ours);
+        if !self.verified || !segment.is_intact(theirs) {
+            return false;
+        }
+        let payload =
+            Part { start: packet.start + segment.headers, len: packet.len - segment.headers };
+        self.payload += segment.payload;
+        self.push = segment.push;
+        self.parts.push(payload).is_ok()
+    }
+
+    /// Whether nothing can follow `last`.
+    fn is_complete(&self, last: &Segment) -> bool {
+        last.push || last.payload < self.first.payload || self.parts.is_full()
+    }
+
+    fn write(&mut self, memory: &mut [u8], write: &mut impl FnMut(&VnetHeader, &[u8], &[Part])) {
+        let header = match self.parts.as_slice() {
+            [_] => VnetHeader::PLAIN,
+            _ => self.finish(memory).unwrap_or(VnetHeader::PLAIN),
+        };
+        write(&header, memory, &self.parts);
+    }
+
+    /// Makes the first packet's headers those of the whole, the checksum half done.
+    fn finish(&self, memory: &mut [u8]) -> Option<VnetHeader> {
+        let Segment { v4, headers, payload, .. } = self.first;
+        let ip_len = self.first.ip();
+        let total = headers + self.payload;
+        let bytes = self.parts.first()?.of_mut(memory);
+        let pseudo = checksum::pseudo(addresses(bytes)?, protocol::TCP, total - ip_len);
+        let (ip, transport) = bytes.split_at_mut_checked(ip_len)?;
+        if v4 {
+            segment::put_v4_length(ip, total)?;
+        } else {
+            segment::put(ip, v6::PAYLOAD_LENGTH, ((total - V6_HEADER) as u16).to_be_bytes())?;
+        }
+        if self.push {
+            *transport.get_mut(tcp::FLAGS)? |= tcp::PSH;
+        }
+        segment::put(transport, tcp::CHECKSUM, pseudo.to_be_bytes())?;
+        Some(VnetHeader {
+            needs_checksum: true,
+            segments: if v4 { Segments::Tcp4 } else { Segments::Tcp6 },
+            header_len: headers as u16,
+            segment: payload as u16,
+            checksum_start: ip_len as u16,
+            checksum_offset: tcp::CHECKSUM as u16,
+        })
+    }
+}
+
+/// Whether the headers agree in all that the kernel copies from one segment to the next.
+fn same_headers(a: &[u8], b: &[u8], segment: &Segment) -> bool {
+    let ip = segment.ip();
+    let same = |from: usize, to: usize| a.get(from..to) == b.get(from..to);
+    let ip_same = if segment.v4 {
+        // Not the length, the identification, the checksum.
+        same(0, v4::TOTAL_LENGTH) && same(v4::FRAGMENT, v4::CHECKSUM)
+    } else {
+        same(0, v6::PAYLOAD_LENGTH) && same(v6::NEXT_HEADER, V6_HEADER)
+    };
+    // Not the sequence number, the flags (ACK, and PSH in the last), the checksum. Addresses and
+    // ports are the flow's.
+    ip_same
+        && same(ip + tcp::ACKNOWLEDGEMENT, ip + tcp::FLAGS)
+        && same(ip + tcp::WINDOW, ip + tcp::CHECKSUM)
+        && same(ip + tcp::URGENT, segment.headers)
+}
