@@ -112,7 +112,7 @@ fn pieces_of_many_packets() {
     let taken = taken_by(|| {
         for _ in 0..10 {
             let mut splitter = Splitter::new(&header, &piece).unwrap().unwrap();
-            let mut slots = memory.chunks_exact_mut(2048).enumerate();
+            let mut slots = memory.as_chunks_mut::<2048>().0.iter_mut().enumerate();
             while !splitter.is_done() {
                 let (at, slot) = slots.next().unwrap();
                 let mut packet = PacketMut::new(slot, 128, 128).unwrap();
