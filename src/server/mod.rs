@@ -17,6 +17,7 @@ mod assign;
 mod auth;
 mod control;
 pub mod cookie;
+mod environment;
 mod forward;
 mod inbound;
 mod leave;
@@ -29,6 +30,7 @@ pub mod pool;
 pub mod pool_file;
 pub mod push;
 pub mod routes;
+pub mod token;
 
 use core::time::Duration;
 use std::collections::VecDeque;

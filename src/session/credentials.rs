@@ -50,7 +50,8 @@ pub(super) fn authorities(pem: &[u8]) -> Result<Authorities, String> {
         all.hints.push(DistinguishedName::in_sequence(&anchor.subject));
         all.anchors.push(anchor);
         let validity = certificate.tbs_certificate.validity;
-        all.authorities.push(Authority { name, not_after: validity.not_after.to_unix_duration() });
+        let not_after = validity.not_after.to_unix_duration();
+        all.authorities.push(Authority { name, not_after, der: der.to_vec() });
     }
     Ok(all)
 }

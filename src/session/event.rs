@@ -33,8 +33,10 @@ pub struct Authentication {
     pub key_id: KeyId,
     /// Whether there was another key before. Identities must not change then [4.3].
     pub renegotiation: bool,
-    /// From the certificate, which has been checked.
+    /// From the certificate, which has been checked; the default if a client may do without.
     pub identity: PeerIdentity,
+    /// The certificate and those above it up to an authority, DER: index is depth.
+    pub chain: Vec<Vec<u8>>,
     /// To be read through [`crate::wire::peer_info`].
     pub peer_info: String,
     /// The peer's OCC string.

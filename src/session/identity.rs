@@ -34,8 +34,9 @@ const SHORT_NAMES: [(ObjectIdentifier, &str); 17] = [
     (ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.1"), "emailAddress"),
 ];
 
-/// A peer as its certificate describes it. Texts hold no control characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A peer as its certificate describes it. Texts hold no control characters. The default is a peer
+/// that has shown none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerIdentity {
     /// The last common name of the subject; empty when there is none.
     pub common_name: String,
@@ -59,15 +60,27 @@ impl PeerIdentity {
         let common_name = attributes(&tbs.subject).filter(|attribute| attribute.oid == COMMON_NAME);
         let common_name = common_name.last().map(text).unwrap_or_default();
         let subject = one_line(&tbs.subject);
-        let serial = tbs.serial_number.as_bytes();
-        let zeros = serial.iter().take_while(|byte| **byte == 0).count();
         Self {
             common_name,
             subject,
-            serial: serial.iter().skip(zeros).copied().collect(),
+            serial: serial(certificate),
             fingerprint: Sha256::digest(der).into(),
         }
     }
+}
+
+/// The serial number, big-endian without leading zeros.
+pub(super) fn serial(certificate: &Certificate) -> Vec<u8> {
+    let bytes = certificate.tbs_certificate.serial_number.as_bytes();
+    bytes.iter().copied().skip_while(|byte| *byte == 0).collect()
+}
+
+/// The parts of a name that have a short name.
+pub(super) fn fields(name: &Name) -> impl Iterator<Item = (&'static str, String)> + '_ {
+    attributes(name).filter_map(|attribute| {
+        let (_, short) = SHORT_NAMES.iter().find(|(oid, _)| *oid == attribute.oid)?;
+        Some((*short, text(attribute)))
+    })
 }
 
 fn attributes(name: &Name) -> impl Iterator<Item = &AttributeTypeAndValue> {

@@ -6,7 +6,7 @@ use crate::session::channel::Heard;
 use crate::session::reliable::Receipt;
 use crate::session::slots::Slot;
 use crate::session::wrap::{Opened, Wrap, WrapError};
-use crate::session::{Authentication, Role, Session, SessionEvent, SessionFailure};
+use crate::session::{Authentication, PeerIdentity, Role, Session, SessionEvent, SessionFailure};
 use crate::time::Now;
 use crate::wire::control::{Header, KeyId, MessageId, Opcode};
 use crate::wire::key_method::KeyMethod2;
@@ -143,7 +143,9 @@ impl Session {
             }
             Heard::Exchange(message) => self.authenticate(now, key_id, message),
             Heard::Message(message) => {
-                if let Message::AuthPending { timeout } = &message {
+                if let Message::AuthPending { timeout } = &message
+                    && self.config.role == Role::Client
+                {
                     self.wait_for_authentication(now, *timeout);
                 }
                 self.push_event(SessionEvent::Message(message));
@@ -152,8 +154,11 @@ impl Session {
     }
 
     fn authenticate(&mut self, now: Now, key_id: KeyId, message: KeyMethod2) {
+        // A server that wants to see a certificate has refused in the handshake.
+        let anonymous = (self.config.role == Role::Server).then(PeerIdentity::default);
         let tls = self.channel(key_id).and_then(|channel| channel.tls());
-        let Some(identity) = tls.and_then(|tls| tls.identity()) else {
+        let chain = tls.map(|tls| tls.chain()).unwrap_or_default();
+        let Some(identity) = tls.and_then(|tls| tls.identity()).or(anonymous) else {
             let reason = "the peer showed no certificate".to_owned();
             return self.fail(now, SessionFailure::Tls(reason));
         };
@@ -164,6 +169,7 @@ impl Session {
             key_id,
             renegotiation: key_id != KeyId::ZERO,
             identity,
+            chain,
             peer_info,
             options,
             username: credentials.username,

@@ -28,6 +28,7 @@
 
 #[cfg(feature = "cbc")]
 mod cbc;
+mod certificate;
 mod channel;
 pub mod cipher;
 mod credentials;
@@ -71,6 +72,7 @@ use slots::Slot;
 use timers::{Timer, Timers};
 use wrap::{EARLY_NEGOTIATION_ID, Wrap};
 
+pub use certificate::CertificateInfo;
 pub use event::{Authentication, SessionError, SessionEvent, SessionFailure};
 pub use identity::PeerIdentity;
 pub use login::Login;

@@ -126,13 +126,13 @@ impl Session {
         }
     }
 
-    /// The server says that authentication takes longer: so does the first key, within what a key
-    /// renegotiation leaves room for [7.1].
-    pub(super) fn wait_for_authentication(&mut self, now: Now, timeout: Option<u32>) {
+    /// Authentication takes longer, as one end has told the other: so does the first key, within
+    /// what a key renegotiation leaves room for [7.1].
+    pub fn wait_for_authentication(&mut self, now: Now, timeout: Option<u32>) {
         let timers = &self.config.timers;
         let limit = timers.handshake.max(timers.reneg.0 / 2);
         let wait = timeout.map_or(limit, |secs| Duration::from_secs(u64::from(secs)).min(limit));
-        if self.config.role == Role::Client && !self.has_keys() && self.failing.is_none() {
+        if !self.has_keys() && self.failing.is_none() {
             self.timers.set(Timer::Handshake, now.mono + wait);
         }
     }

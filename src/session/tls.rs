@@ -23,7 +23,7 @@ use crate::buf::Full;
 use crate::config;
 use crate::limits::MAX_PLAINTEXT;
 use crate::session::Role;
-use crate::session::credentials;
+use crate::session::{certificate, credentials};
 use crate::session::identity::PeerIdentity;
 use crate::session::tls_error::in_words;
 use crate::session::verify::{PeerVerifier, Revoked};
@@ -139,8 +139,13 @@ impl Generation {
         revoked: &Revoked,
     ) -> Result<Self, String> {
         let provider = Arc::new(default_provider());
-        let identity = credentials::identity(&provider, &tls.cert, &tls.key)?;
-        let end = credentials::not_after(&identity);
+        // A client may be known by user name and password alone.
+        let anonymous = role == Role::Client && tls.cert.is_empty() && tls.key.is_empty();
+        let identity = match anonymous {
+            true => None,
+            false => Some(credentials::identity(&provider, &tls.cert, &tls.key)?),
+        };
+        let end = identity.as_ref().and_then(credentials::not_after);
         if end.is_some_and(|end| end.as_secs() < time.load()) {
             log::warn!("cert: our own certificate has expired; peers will refuse it");
         }
@@ -154,6 +159,7 @@ impl Generation {
         let verifier = Arc::new(PeerVerifier {
             peer: role.other(),
             require_usage: tls.require_usage,
+            certificate: tls.client_certificate,
             name: tls.verify_name.clone(),
             anchors,
             authorities,
@@ -173,6 +179,7 @@ impl Generation {
                 let builder = ServerConfig::builder_with_details(provider, time);
                 let builder = builder.with_protocol_versions(versions).map_err(wrong)?;
                 let checked = builder.with_client_cert_verifier(verifier.clone());
+                let identity = identity.ok_or("cert: a server needs one")?;
                 let mut config = checked.with_cert_resolver(credentials::resolver(identity));
                 // Every renegotiation is a full handshake: nothing is resumed, no ticket sent [4.1].
                 config.send_tls13_tickets = 0;
@@ -184,7 +191,10 @@ impl Generation {
                 let builder = builder.with_protocol_versions(versions).map_err(wrong)?;
                 let checked =
                     builder.dangerous().with_custom_certificate_verifier(verifier.clone());
-                let mut config = checked.with_client_cert_resolver(credentials::resolver(identity));
+                let mut config = match identity {
+                    Some(own) => checked.with_client_cert_resolver(credentials::resolver(own)),
+                    None => checked.with_no_client_auth(),
+                };
                 config.resumption = Resumption::disabled();
                 config.enable_sni = false;
                 Kind::Client(Arc::new(config))
@@ -282,6 +292,12 @@ impl Tls {
     /// Who the peer is; `None` before the handshake is complete.
     pub(super) fn identity(&self) -> Option<PeerIdentity> {
         PeerIdentity::from_der(self.connection.peer_certificates()?.first()?)
+    }
+
+    /// The peer's certificate and those above it up to an authority, DER; empty if it has shown none.
+    pub(super) fn chain(&self) -> Vec<Vec<u8>> {
+        let authorities = self.verifier.authorities.iter().map(|authority| authority.der.as_slice());
+        certificate::chain(self.connection.peer_certificates().unwrap_or_default(), authorities)
     }
 
     /// Keying material without a context, which under TLS 1.2 differs from an empty one [5.4].

@@ -23,6 +23,7 @@ use x509_cert::der::{DateTime, Decode as _};
 use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage};
 
 use crate::config::VerifyName;
+use crate::config::hooks::ClientCertificate;
 use crate::limits::MAX_NAME;
 use crate::session::Role;
 use crate::session::identity::{PeerIdentity, one_line};
@@ -40,6 +41,7 @@ pub(super) type Revoked = Arc<RwLock<BTreeSet<Vec<u8>>>>;
 pub(super) struct Authority {
     pub(super) name: String,
     pub(super) not_after: Duration,
+    pub(super) der: Vec<u8>,
 }
 
 /// A certificate revocation list, and until when its issuer vouches for it.
@@ -53,6 +55,8 @@ pub(super) struct PeerVerifier {
     /// The peer's role: what its certificate must be meant for.
     pub(super) peer: Role,
     pub(super) require_usage: bool,
+    /// Whether a client may, or must, show a certificate.
+    pub(super) certificate: ClientCertificate,
     pub(super) name: Option<VerifyName>,
     /// In step with `authorities`.
     pub(super) anchors: Vec<TrustAnchor<'static>>,
@@ -381,6 +385,14 @@ impl ServerCertVerifier for PeerVerifier {
 }
 
 impl ClientCertVerifier for PeerVerifier {
+    fn offer_client_auth(&self) -> bool {
+        self.certificate != ClientCertificate::None
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.certificate == ClientCertificate::Require
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &self.hints
     }
