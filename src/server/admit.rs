@@ -45,6 +45,8 @@ pub enum Knock {
         local: SessionId,
         /// Theirs.
         remote: SessionId,
+        /// What its wrapped key carried, if that is to be kept.
+        metadata: Option<Vec<u8>>,
     },
     /// A client that cannot do the above: a session may begin with this reset.
     Unproven {
@@ -52,7 +54,23 @@ pub enum Knock {
         wrap: Wrap,
         /// Their session id.
         remote: SessionId,
+        /// What its wrapped key carried, if that is to be kept.
+        metadata: Option<Vec<u8>>,
     },
+}
+
+impl Knock {
+    fn with_metadata(self, carried: Option<Vec<u8>>) -> Self {
+        match self {
+            Self::Answered => Self::Answered,
+            Self::Proven { wrap, local, remote, .. } => {
+                Self::Proven { wrap, local, remote, metadata: carried }
+            }
+            Self::Unproven { wrap, remote, .. } => {
+                Self::Unproven { wrap, remote, metadata: carried }
+            }
+        }
+    }
 }
 
 /// Which clients may knock at all.
@@ -61,6 +79,8 @@ struct Rules {
     shared: Option<WrapKey>,
     v2: Option<V2ServerKey>,
     force_cookie: bool,
+    /// A script wants to see the metadata of wrapped keys.
+    keep_metadata: bool,
 }
 
 /// The only place that talks to strangers. What it keeps does not grow with their number.
@@ -86,6 +106,7 @@ impl Gate {
             },
             v2: wrap.v2_server.clone(),
             force_cookie: role.force_cookie,
+            keep_metadata: config.hooks.tls_crypt_v2_verify.is_some(),
         };
         let (answers, period) = role.initial_rate;
         let cookies = Cookies::new(config.timers.handshake, rng);
@@ -109,7 +130,7 @@ impl Gate {
             false => datagram.len(),
         };
         let (packet, trailer) = datagram.split_at_checked(packet).unwrap_or((datagram, &[]));
-        let key = self.key_for(header.opcode, trailer)?;
+        let (key, carried) = self.key_for(header.opcode, trailer)?;
         if header.key_id != KeyId::ZERO {
             return Err(DropReason::UnknownSession);
         }
@@ -125,7 +146,7 @@ impl Gate {
             Err(WrapError::BadAuth | WrapError::Replay) => Err(DropReason::BadWrap),
         };
         self.scratch = scratch;
-        knock
+        knock.map(|knock| knock.with_metadata(carried))
     }
 
     /// The answer to the last knock, appended to `out`.
@@ -135,17 +156,22 @@ impl Gate {
         Some(to)
     }
 
-    /// The key that opens packets of this kind [2].
-    fn key_for(&self, opcode: Opcode, trailer: &[u8]) -> Result<WrapKey, DropReason> {
+    /// The key that opens packets of this kind [2], and what came with it.
+    fn key_for(
+        &self,
+        opcode: Opcode,
+        trailer: &[u8],
+    ) -> Result<(WrapKey, Option<Vec<u8>>), DropReason> {
         match opcode {
             Opcode::HardResetClientV2 | Opcode::ControlV1 | Opcode::AckV1 => {
-                self.rules.shared.clone().ok_or(DropReason::BadWrap)
+                Ok((self.rules.shared.clone().ok_or(DropReason::BadWrap)?, None))
             }
             Opcode::HardResetClientV3 | Opcode::WkcV1 => {
                 let server = self.rules.v2.as_ref().ok_or(DropReason::BadWrap)?;
-                let (key, _metadata) =
+                let (key, metadata) =
                     server.unwrap_client_key(trailer).map_err(|_| DropReason::BadClientKey)?;
-                Ok(WrapKey::tls_crypt(&key, Role::Server))
+                let keep = self.rules.keep_metadata;
+                Ok((WrapKey::tls_crypt(&key, Role::Server), keep.then(|| metadata.to_vec())))
             }
             Opcode::SoftResetV1 => Err(DropReason::UnknownSession),
             Opcode::HardResetServerV2 | Opcode::Unknown(_) => Err(DropReason::BadOpcode),
@@ -173,7 +199,11 @@ impl Gate {
                 if !self.limit.allow(now.mono) {
                     return Err(DropReason::RateLimited);
                 }
-                Ok(Knock::Unproven { wrap: key.clone().into(), remote: header.session })
+                Ok(Knock::Unproven {
+                    wrap: key.clone().into(),
+                    remote: header.session,
+                    metadata: None,
+                })
             }
             Opcode::ControlV1 | Opcode::AckV1 | Opcode::WkcV1 => {
                 self.third(now, from, key, header, body)
@@ -234,7 +264,7 @@ impl Gate {
         self.limit.refund();
         let mut wrap = Wrap::from(key.clone());
         wrap.start_packet_id(2);
-        Ok(Knock::Proven { wrap, local, remote })
+        Ok(Knock::Proven { wrap, local, remote, metadata: None })
     }
 
     fn respond(
@@ -289,7 +319,7 @@ mod tests {
     }
 
     fn gate(shared: Option<WrapKey>, v2: Option<V2ServerKey>) -> Gate {
-        let rules = Rules { shared, v2, force_cookie: false };
+        let rules = Rules { shared, v2, force_cookie: false, keep_metadata: true };
         let cookies = Cookies::new(Duration::from_secs(60), &mut |out: &mut [u8]| out.fill(9));
         Gate::with(rules, cookies, RateLimit::new(5, Duration::from_secs(10)))
     }

@@ -68,20 +68,20 @@ impl Server {
         let has =
             |lease: Lease| lease.addresses().any(|held| self.pools.is_same_place(held, address));
         let holder = self.peers.iter().find_map(|(other, entry)| {
-            let client = entry.peer.client().filter(|client| other != id && has(client.lease))?;
-            Some((other, client))
+            let (_, fixed) = entry.peer.lease().filter(|(lease, _)| other != id && has(*lease))?;
+            Some((other, entry.peer.name().unwrap_or_default(), fixed))
         });
-        let Some((other, client)) = holder else { return Ok(true) };
-        let theirs = client.who.name().escape_debug().to_string();
+        let Some((other, holder, fixed_there)) = holder else { return Ok(true) };
+        let theirs = holder.escape_debug().to_string();
         let ours = name.escape_debug();
-        if client.who.name() == name {
+        if holder == name {
             log::warn!(
                 "{ours}: {address} is in use by another connection of this name; this one gets \
                  another address"
             );
             return Ok(false);
         }
-        if has(client.fixed) {
+        if has(fixed_there) {
             log::error!("{address} is the fixed address of both '{theirs}' and '{ours}'");
             return Err(Claimed);
         }
@@ -112,6 +112,10 @@ impl Server {
     pub(super) fn unroute(&mut self, id: PeerId, prefixes: &[IpNet]) {
         for net in prefixes {
             if !self.routes.remove(*net, id) {
+                // Learnt, and then the connection was lost before it began.
+                if self.routes.owner(*net).is_none() {
+                    self.unlearn(*net, None);
+                }
                 continue;
             }
             let claims = |(other, entry): (PeerId, &super::peers::Entry<super::peer::Peer>)| {
@@ -119,11 +123,12 @@ impl Server {
                 client.prefixes.contains(net).then(|| (other, client.who.name().to_owned()))
             };
             let heir = self.peers.iter().find_map(claims);
-            if let Some((heir, name)) = heir
-                && self.routes.insert(*net, heir).is_ok()
+            if let Some((heir, name)) = &heir
+                && self.routes.insert(*net, *heir).is_ok()
             {
                 log::info!("{net} belongs to '{}' again", name.escape_debug());
             }
+            self.unlearn(*net, heir.map(|(heir, _)| heir));
         }
     }
 

@@ -41,16 +41,16 @@ impl Server {
         let knock = self.gate.knock(now, from, packet.as_slice());
         match knock.inspect_err(|why| log::debug!("{}: {}", from.peer, why.as_str()))? {
             Knock::Answered => {}
-            Knock::Proven { wrap, local, remote } => {
+            Knock::Proven { wrap, local, remote, metadata } => {
                 let (config, rng) = (self.session.clone(), &mut *self.rng);
                 let session = Session::server(now, config, wrap, local, remote, rng);
-                let id = self.open(from, remote, session)?;
+                let id = self.open(from, remote, session, metadata)?;
                 self.feed(now, id, from, packet)?;
             }
-            Knock::Unproven { wrap, remote } => {
+            Knock::Unproven { wrap, remote, metadata } => {
                 let (config, rng) = (self.session.clone(), &mut *self.rng);
                 let session = Session::server_stateful(now, config, wrap, remote, rng);
-                let id = self.open(from, remote, session)?;
+                let id = self.open(from, remote, session, metadata)?;
                 self.feed(now, id, from, packet)?;
             }
         }
@@ -78,6 +78,7 @@ impl Server {
         from: Endpoint,
         remote: SessionId,
         session: Session,
+        metadata: Option<Vec<u8>>,
     ) -> Result<PeerId, DropReason> {
         let site = site(from.peer.ip());
         let half_open = self.peers.iter().filter(|(_, entry)| entry.peer.client().is_none());
@@ -89,7 +90,8 @@ impl Server {
         if all >= MAX_HALF_OPEN || here >= MAX_HALF_OPEN_PER_SITE {
             return Err(DropReason::TooManyClients);
         }
-        let peer = Peer::new(session);
+        let mut peer = Peer::new(session);
+        peer.metadata = metadata;
         self.peers.insert(from, remote, peer).map_err(|_| DropReason::TooManyClients)
     }
 
@@ -104,6 +106,10 @@ impl Server {
         }
         let over = entry.peer.client().and_then(|client| client.lifetime.over(now.mono));
         entry.peer.session.handle_timeout(now, &mut *self.rng);
+        let due = entry.peer.client().and_then(|client| client.token_due);
+        if due.is_some_and(|due| due <= now.mono) {
+            self.renew_token(now, id);
+        }
         if let Some(why) = over {
             self.dismiss(now, id, &restart(false), why);
         }
@@ -138,9 +144,10 @@ impl Server {
     fn failed(&mut self, now: Now, id: PeerId, reason: &str) {
         let Some(entry) = self.peers.get(id) else { return };
         match &entry.peer.stage {
-            Stage::Connected(_) => self.depart(id, reason),
+            Stage::Connected(_) => self.depart(now, id, reason),
             Stage::Handshake | Stage::Asking(_) => {
                 let from = entry.endpoint().peer;
+                self.depart(now, id, reason);
                 log::log!(self.complaint(now), "{from}: no connection: {reason}");
             }
             Stage::Leaving { .. } => {}
@@ -194,7 +201,7 @@ impl Server {
         client.pushed = Some(now.mono);
         let session = &mut entry.peer.session;
         if client.push.iter().any(|part| session.send_message(part).is_err()) {
-            self.depart(id, "it does not acknowledge control messages");
+            self.depart(now, id, "it does not acknowledge control messages");
             self.peers.remove(id);
         }
     }

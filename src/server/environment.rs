@@ -94,7 +94,11 @@ mod tests {
         let mut environment = Environment::new();
         address(&mut environment, "untrusted", "192.0.2.1:5".parse().unwrap());
         address(&mut environment, "trusted", "[2001:db8::1]:6".parse().unwrap());
-        let options = ["ifconfig 10.8.0.2 255.255.255.0", "ifconfig-ipv6 fd00::1000/64 fd00::1", "topology subnet"];
+        let options = [
+            "ifconfig 10.8.0.2 255.255.255.0",
+            "ifconfig-ipv6 fd00::1000/64 fd00::1",
+            "topology subnet",
+        ];
         addresses(&mut environment, &options.map(str::to_owned), true);
         let all: Vec<_> = environment.iter().collect();
         assert_eq!(

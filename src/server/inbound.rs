@@ -52,13 +52,13 @@ impl Server {
         if entry.endpoint().peer == from.peer {
             entry.follow(from);
         } else {
-            self.float(id, from)?;
+            self.float(now, id, from)?;
         }
         match payload {
             Payload::Ip => self.upward(now, id, packet),
             Payload::Ping | Payload::OccOther | Payload::Empty => Ok(Verdict::Consumed),
             Payload::ExitNotify => {
-                self.depart(id, "the client has left");
+                self.depart(now, id, "the client has left");
                 self.peers.remove(id);
                 Ok(Verdict::Consumed)
             }
@@ -82,7 +82,7 @@ impl Server {
 
     /// An authentic packet came from elsewhere: the client has moved [9.8]. Not to where another
     /// client is, lest somebody in the path moves one onto the other.
-    fn float(&mut self, id: PeerId, from: Endpoint) -> Result<(), DropReason> {
+    fn float(&mut self, now: Now, id: PeerId, from: Endpoint) -> Result<(), DropReason> {
         let Some(name) = self.name_of(id).map(str::to_owned) else { return Ok(()) };
         let others = self.peers.at_address(from.peer).filter(|other| *other != id);
         let others: Vec<PeerId> = others.filter(|id| self.name_of(*id).is_some()).collect();
@@ -90,7 +90,7 @@ impl Server {
             return Err(DropReason::UnknownPeer);
         }
         for other in others {
-            self.depart(other, "the same client has moved to its address");
+            self.depart(now, other, "the same client has moved to its address");
             self.peers.remove(other);
         }
         let old = self.peers.get(id).map(|entry| entry.endpoint().peer);

@@ -2,10 +2,11 @@
 
 use core::time::Duration;
 
-use crate::engine::{Command, ExitReason, PeerId};
-use crate::server::Server;
+use crate::engine::{Command, ExitReason, HookInput, HookKind, HookRequest, PeerId};
 use crate::server::auth::denied;
 use crate::server::peer::{Peer, Stage};
+use crate::server::steps::lane;
+use crate::server::{Server, environment};
 use crate::time::Now;
 use crate::wire::message::{Ending, Message};
 
@@ -16,27 +17,50 @@ const LINGER: Duration = Duration::from_secs(5);
 const FAREWELL: Duration = Duration::from_secs(5);
 
 impl Server {
-    /// Takes from a client what it had: addresses, routes. Its session is left to the caller.
-    pub(super) fn depart(&mut self, id: PeerId, reason: &str) {
-        let Some(entry) = self.peers.get(id) else { return };
-        let Some(client) = entry.peer.client() else { return };
-        let info = client.info(id, entry.endpoint(), reason);
-        let (lease, prefixes) = (client.lease, client.prefixes.clone());
+    /// Takes from a client, or from one that was about to be one, what it had: addresses, routes. Its
+    /// session is left to the caller.
+    pub(super) fn depart(&mut self, now: Now, id: PeerId, reason: &str) {
+        let Some(entry) = self.peers.get_mut(id) else { return };
+        let from = entry.endpoint();
+        let (lease, prefixes) = match &mut entry.peer.stage {
+            Stage::Asking(applicant) => match applicant.place.take() {
+                Some(place) => (place.lease, place.prefixes),
+                None => return,
+            },
+            Stage::Connected(client) => {
+                let info = client.info(id, from, reason);
+                let mut environment = core::mem::take(&mut client.environment);
+                let (lease, prefixes) = (client.lease, core::mem::take(&mut client.prefixes));
+                log::info!(
+                    "{} ({}): gone: {reason}; {} bytes in, {} out",
+                    info.common_name.escape_debug(),
+                    info.from.peer,
+                    info.bytes_in,
+                    info.bytes_out
+                );
+                if self.config.hooks.client_disconnect.is_some() {
+                    environment::departure(&mut environment, &info, now.unix);
+                    self.commands.push_back(Command::RunHook(Box::new(HookRequest {
+                        ticket: None,
+                        kind: HookKind::ClientDisconnect,
+                        lane: lane(&info.common_name),
+                        arguments: Vec::new(),
+                        environment,
+                        input: HookInput::Nothing,
+                    })));
+                }
+                self.commands.push_back(Command::ClientDown(Box::new(info)));
+                (lease, prefixes)
+            }
+            Stage::Handshake | Stage::Leaving { .. } => return,
+        };
         self.unroute(id, &prefixes);
         self.pools.release(lease);
-        log::info!(
-            "{} ({}): gone: {reason}; {} bytes in, {} out",
-            info.common_name.escape_debug(),
-            info.from.peer,
-            info.bytes_in,
-            info.bytes_out
-        );
-        self.commands.push_back(Command::ClientDown(Box::new(info)));
     }
 
     /// A peer goes; its last packets are still acknowledged.
     pub(super) fn leave(&mut self, now: Now, id: PeerId, reason: &str) {
-        self.depart(id, reason);
+        self.depart(now, id, reason);
         let Some(entry) = self.peers.get_mut(id) else { return };
         match entry.peer.stage {
             Stage::Leaving { .. } => {}
@@ -68,7 +92,7 @@ impl Server {
         self.revoked.dedup();
         let void = self.peers.iter().filter(|(_, entry)| {
             let who = match &entry.peer.stage {
-                Stage::Asking(applicant) => Some(&applicant.who),
+                Stage::Asking(applicant) => Some(&applicant.case.who),
                 Stage::Connected(client) => Some(&client.who),
                 Stage::Handshake | Stage::Leaving { .. } => None,
             };

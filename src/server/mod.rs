@@ -4,7 +4,7 @@
 //! handle_udp   inbound ─ data ─────> peers ─> session.open ─> source check ─> forward
 //!              inbound ─ control ──> peers by address and session id, else admit (strangers)
 //!                                    └> control: session events ─> auth ─> Command::Admit
-//! handle_reply auth ─> negotiate, pool.lease, routes.insert, push ─> Connected
+//! handle_reply steps ─> login, arrival: negotiate, pool.lease, scripts, routes.insert, push ─> Connected
 //! handle_tun   outbound ─ routes.lookup ─> session.seal
 //! ```
 //!
@@ -13,8 +13,10 @@
 //! packet means for *other* clients is decided here.
 
 pub mod admit;
+mod arrival;
 mod assign;
 mod auth;
+mod case;
 mod control;
 pub mod cookie;
 mod environment;
@@ -22,6 +24,7 @@ mod forward;
 mod inbound;
 mod leave;
 pub mod lifetime;
+mod login;
 pub mod negotiate;
 mod outbound;
 pub mod peer;
@@ -30,6 +33,7 @@ pub mod pool;
 pub mod pool_file;
 pub mod push;
 pub mod routes;
+mod steps;
 pub mod token;
 
 use core::time::Duration;
@@ -51,6 +55,7 @@ use crate::server::peer::Peer;
 use crate::server::peers::Peers;
 use crate::server::pool::Pools;
 use crate::server::routes::Routes;
+use crate::server::token::Tokens;
 use crate::session::occ::options_string;
 use crate::session::{Login, Role, SessionConfig, SharedUnixTime, TlsContext};
 use crate::time::{Instant, Now};
@@ -94,6 +99,9 @@ pub struct Server {
     last_ticket: u64,
     /// Clients let in so far.
     admitted: u64,
+    /// Whether scripts are told of clients.
+    scripts: bool,
+    tokens: Option<Tokens>,
     icmp: RateLimit,
     complaints: RateLimit,
     /// When changed leases are to be written.
@@ -130,7 +138,10 @@ impl Server {
         let mut pools = Pools::new(role.v4_pool, role.v6_pool, remember);
         let own = [role.v4.map(|own| own.addr().into()), role.v6.map(|own| own.addr().into())];
         own.into_iter().flatten().for_each(|address: IpAddr| pools.reserve(address, OURSELVES));
+        let tokens = role.login.token.as_ref().map(|policy| Tokens::new(policy, &mut *rng));
         Ok(Self {
+            scripts: steps::any(&config.hooks),
+            tokens,
             gate: Gate::new(&config, &role, &mut *rng),
             push: push::inherited(&config, &role),
             session,
@@ -257,7 +268,10 @@ impl Engine for Server {
             Reply::Restart => self.restart(now),
             // Answers to commands that only a client gives.
             Reply::Resolved(_) | Reply::Configured(_) | Reply::NetworkChanged => {}
-            Reply::HookDone { .. } | Reply::HookPending { .. } => {}
+            Reply::HookDone { ticket, outcome } => self.hook_done(now, ticket, outcome),
+            Reply::HookPending { ticket, timeout, message } => {
+                self.hook_pending(now, ticket, timeout, message);
+            }
         }
         self.save_pool(now);
     }

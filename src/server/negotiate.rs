@@ -62,6 +62,11 @@ impl Offer {
         self.has(IvProto::AUTH_FAIL_TEMP)
     }
 
+    /// Takes a time in AUTH_PENDING.
+    pub const fn auth_pending_keywords(&self) -> bool {
+        self.has(IvProto::AUTH_PENDING_KEYWORDS)
+    }
+
     const fn has(&self, bit: IvProto) -> bool {
         self.proto.has(bit)
     }

@@ -10,14 +10,16 @@
 
 use ipnet::IpNet;
 
-use crate::engine::{ClientInfo, Endpoint, PeerId};
+use crate::config::ClientSettings;
+use crate::engine::{ClientInfo, Endpoint, Environment, PeerId};
+use crate::server::case::{Case, Place};
 use crate::server::lifetime::Lifetime;
 use crate::server::negotiate::{Offer, Terms};
 use crate::server::pool::Lease;
+use crate::server::token::TokenSession;
 use crate::session::{PeerIdentity, Session};
 use crate::time::{Instant, UnixTime};
 use crate::wire::mss::MssLimits;
-use crate::wire::opcode::KeyId;
 
 /// A session and what the server knows of its peer.
 pub struct Peer {
@@ -29,12 +31,15 @@ pub struct Peer {
     pub push_requested: bool,
     /// It waits in the queue of peers that may have something to send.
     pub queued: bool,
+    /// What its wrapped client key carried, if a script is to see it.
+    pub metadata: Option<Vec<u8>>,
 }
 
 impl Peer {
     /// A peer whose address is proven (or that cannot prove it), and nothing else.
     pub const fn new(session: Session) -> Self {
-        Self { session, stage: Stage::Handshake, push_requested: false, queued: false }
+        let (push_requested, queued, metadata) = (false, false, None);
+        Self { session, stage: Stage::Handshake, push_requested, queued, metadata }
     }
 
     /// The admitted client, if it is one.
@@ -56,18 +61,25 @@ impl Peer {
     /// The name it has proven to have.
     pub fn name(&self) -> Option<&str> {
         match &self.stage {
-            Stage::Asking(applicant) => Some(applicant.who.name()),
+            Stage::Asking(applicant) => Some(applicant.case.who.name()),
             Stage::Connected(client) => Some(client.who.name()),
             Stage::Handshake | Stage::Leaving { .. } => None,
         }
     }
 
-    /// Whether it waits for the answer to this request.
-    pub fn awaits(&self, ticket: u64) -> bool {
+    /// Whether it has addresses, be it that it is a client or about to be one.
+    pub fn has_place(&self) -> bool {
+        self.lease().is_some()
+    }
+
+    /// Its addresses, and those of them that its own file gave it.
+    pub fn lease(&self) -> Option<(Lease, Lease)> {
         match &self.stage {
-            Stage::Asking(applicant) => applicant.ticket == ticket,
-            Stage::Connected(client) => client.asking.is_some_and(|(open, _)| open == ticket),
-            Stage::Handshake | Stage::Leaving { .. } => false,
+            Stage::Asking(applicant) => {
+                applicant.place.as_ref().map(|place| (place.lease, place.fixed))
+            }
+            Stage::Connected(client) => Some((client.lease, client.fixed)),
+            Stage::Handshake | Stage::Leaving { .. } => None,
         }
     }
 
@@ -75,7 +87,9 @@ impl Peer {
     pub fn deadline(&self) -> Option<Instant> {
         let own = match &self.stage {
             Stage::Leaving { until } => Some(*until),
-            Stage::Connected(client) => client.lifetime.deadline(),
+            Stage::Connected(client) => {
+                client.token_due.into_iter().chain(client.lifetime.deadline()).min()
+            }
             Stage::Handshake | Stage::Asking(_) => None,
         };
         [own, self.session.poll_timeout()].into_iter().flatten().min()
@@ -105,23 +119,39 @@ pub struct Who {
     pub identity: PeerIdentity,
     /// User name, or empty.
     pub username: String,
+    name: String,
 }
 
 impl Who {
+    /// With `by_username`, the user name stands in for the common name.
+    pub fn new(identity: PeerIdentity, username: String, by_username: bool) -> Self {
+        let name = if by_username { &username } else { &identity.common_name }.clone();
+        Self { identity, username, name }
+    }
+
     /// The name that addresses, limits and logs go by.
     pub fn name(&self) -> &str {
-        &self.identity.common_name
+        &self.name
     }
 }
 
 /// A peer that waits to be admitted.
 pub struct Applicant {
-    /// Names the open request.
-    pub ticket: u64,
-    /// Who it is.
-    pub who: Who,
+    /// How far the decision has come.
+    pub case: Case,
     /// What it can do.
     pub offer: Offer,
+    /// What is different for it.
+    pub settings: Box<ClientSettings>,
+    /// What it has been given already.
+    pub place: Option<Place>,
+}
+
+impl Applicant {
+    /// Nothing is decided.
+    pub fn new(case: Case, offer: Offer) -> Self {
+        Self { case, offer, settings: Box::default(), place: None }
+    }
 }
 
 /// An admitted client.
@@ -144,8 +174,14 @@ pub struct Client {
     pub push: Vec<String>,
     /// When it was sent last.
     pub pushed: Option<Instant>,
-    /// The open request of a renegotiation, and its key.
-    pub asking: Option<(u64, KeyId)>,
+    /// The open case of a renegotiation.
+    pub asking: Option<Box<Case>>,
+    /// What scripts are told of it; empty if there are none.
+    pub environment: Environment,
+    /// The login that its tokens are for.
+    pub token: Option<TokenSession>,
+    /// When it is to get the next one.
+    pub token_due: Option<Instant>,
     /// How long it may stay.
     pub lifetime: Lifetime,
     /// Since when it is in.

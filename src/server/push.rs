@@ -139,7 +139,7 @@ fn destination(option: &str) -> Option<IpNet> {
 }
 
 /// `ifconfig` and `ifconfig-ipv6` for a client [9.2].
-fn interface(
+pub(super) fn interface(
     role: &ServerRole,
     lease: Lease,
     fixed: Lease,

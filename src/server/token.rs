@@ -129,9 +129,13 @@ impl Tokens {
         }
         // Twice, so that a client may miss one renewal.
         let stale = now.0 > renewed.saturating_add(self.renewal.as_secs().saturating_mul(2));
-        let over = !self.lifetime.is_zero()
-            && now.0 > since.saturating_add(self.lifetime.as_secs());
-        if stale || over { TokenState::Expired } else { TokenState::Valid(TokenSession { id, since }) }
+        let over =
+            !self.lifetime.is_zero() && now.0 > since.saturating_add(self.lifetime.as_secs());
+        if stale || over {
+            TokenState::Expired
+        } else {
+            TokenState::Valid(TokenSession { id, since })
+        }
     }
 
     fn mac(&self, username: &str, signed: &[u8]) -> Hmac<Sha256> {
@@ -222,7 +226,11 @@ mod tests {
         let backwards = tokens.issue(session, "jo", UnixTime(NOW.0 - 1));
         assert_eq!(tokens.check(&backwards, "jo", NOW), TokenState::Invalid);
         let other = Tokens::new(
-            &TokenPolicy { lifetime: Duration::ZERO, renewal: Duration::from_secs(300), secret: None },
+            &TokenPolicy {
+                lifetime: Duration::ZERO,
+                renewal: Duration::from_secs(300),
+                secret: None,
+            },
             &mut |out: &mut [u8]| out.fill(7),
         );
         assert_eq!(other.check(&token, "jo", NOW), TokenState::Invalid);

@@ -78,7 +78,8 @@ pub(super) fn chain<'a>(
             break;
         }
         let issued = |der: &&[u8]| {
-            Certificate::from_der(der).is_ok_and(|other| other.tbs_certificate.subject == tbs.issuer)
+            Certificate::from_der(der)
+                .is_ok_and(|other| other.tbs_certificate.subject == tbs.issuer)
         };
         let others = presented.iter().map(|der| der.as_ref());
         next = authorities.clone().chain(others).find(issued);

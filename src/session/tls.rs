@@ -23,10 +23,10 @@ use crate::buf::Full;
 use crate::config;
 use crate::limits::MAX_PLAINTEXT;
 use crate::session::Role;
-use crate::session::{certificate, credentials};
 use crate::session::identity::PeerIdentity;
 use crate::session::tls_error::in_words;
 use crate::session::verify::{PeerVerifier, Revoked};
+use crate::session::{certificate, credentials};
 use crate::time::UnixTime;
 
 /// The wall clock as the engine last heard it; certificates are judged by it.
@@ -296,7 +296,8 @@ impl Tls {
 
     /// The peer's certificate and those above it up to an authority, DER; empty if it has shown none.
     pub(super) fn chain(&self) -> Vec<Vec<u8>> {
-        let authorities = self.verifier.authorities.iter().map(|authority| authority.der.as_slice());
+        let authorities =
+            self.verifier.authorities.iter().map(|authority| authority.der.as_slice());
         certificate::chain(self.connection.peer_certificates().unwrap_or_default(), authorities)
     }
 

@@ -33,6 +33,9 @@ pub(super) fn hooks(b: &mut Build<'_>, wrap: &Wrapping) -> Hooks {
         down_first: b.has("down-pre"),
         at_restart: b.has("up-restart"),
     };
+    if let (Some(line), false) = (b.line("tls-verify"), b.server) {
+        b.error(line, "not supported in a client; `verify-x509-name` and `remote-cert-tls` check the server");
+    }
     if let (Some(line), None) = (b.line("tls-crypt-v2-verify"), &wrap.v2_server) {
         b.warn(line, "has no effect without `tls-crypt-v2`");
     }
@@ -100,7 +103,8 @@ pub(super) fn variables(b: &mut Build<'_>) -> Vec<(String, String)> {
 
 /// All of `config::Login`.
 pub(super) fn login(b: &mut Build<'_>, timers: &Timers) -> Login {
-    let script = b.source.mentions("auth-user-pass-verify");
+    // A plugin would check them, too, and has been refused already.
+    let script = b.source.mentions("auth-user-pass-verify") || b.source.mentions("plugin");
     for name in ["auth-user-pass-optional", "username-as-common-name", "auth-gen-token"] {
         if let (Some(line), false) = (b.line(name), script) {
             b.error(line, "nothing checks user names: it needs `auth-user-pass-verify`");

@@ -31,7 +31,7 @@ super::rows! { "Addresses, routes, clients";
 "iproute", 1, 1, [BOTH], Ignored("addresses and routes are set without external programs"), "program that sets routes";
 "iroute", 1, 2, [CCD MANY], Done, "IPv4 network behind this client; the kernel also needs a `route`";
 "iroute-ipv6", 1, 1, [CCD MANY], Done, "IPv6 network behind this client; the kernel also needs a `route-ipv6`";
-"learn-address", 1, 1, [SERVER], Refused("scripts are not run yet; remove the line if the VPN works without it"), "command told about addresses";
+"learn-address", 1, 1, [SERVER], Done, "command told about addresses";
 "max-clients", 1, 1, [SERVER], Done, "most clients at once";
 "max-routes", 0, 1, [CLIENT PUSHED], Ignored("obsolete; there is no such limit"), "obsolete";
 "max-routes-per-client", 1, 1, [SERVER], Ignored("addresses are not learnt, so a client has only those it was given"), "most addresses per client";

@@ -3,9 +3,9 @@
 super::rows! { "Process, log, scripts, management";
 "cd", 1, 1, [BOTH], Done, "folder that relative file names start from";
 "chroot", 1, 1, [BOTH], Refused("not supported; use `user`, or the service manager's sandbox"), "change the root folder";
-"client-connect", 1, 1, [SERVER], Refused("scripts are not run yet; remove the line if the VPN works without it"), "command run when a client connects";
+"client-connect", 1, 1, [SERVER], Done, "command run when a client connects";
 "client-crresponse", 1, 1, [SERVER], Refused("scripts are not run yet"), "command told of a challenge's answer";
-"client-disconnect", 1, 1, [SERVER], Refused("scripts are not run yet; remove the line if the VPN works without it"), "command run when a client leaves";
+"client-disconnect", 1, 1, [SERVER], Done, "command run when a client leaves";
 "config", 1, 1, [BOTH CCD MANY], Done, "read a further configuration file here";
 "daemon", 0, 1, [BOTH], Done, "go to the background and log to the system's log";
 "down", 1, 1, [BOTH], Done, "command run when the device closes";

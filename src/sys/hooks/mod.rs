@@ -25,10 +25,11 @@ use std::time::Duration;
 use self::child::Script;
 use self::exchange::{Answer, Exchange};
 use super::clock::Clock;
+use super::logger::local_date;
 use crate::config::hooks::{self as config, Program};
 use crate::engine::{Environment, HookKind, HookOutcome, HookRequest, Reply};
 use crate::limits::{MAX_HOOK_QUEUE, MAX_HOOKS};
-use crate::time::Instant;
+use crate::time::{Instant, UnixTime};
 
 /// How often files of scripts that answer later are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -184,6 +185,9 @@ impl Hooks {
         let mut environment = self.surroundings.clone();
         environment.extend(&request.environment);
         environment.set("script_type", request.kind.script_type());
+        if let Some(arrival) = environment.value("time_unix").and_then(|unix| unix.parse().ok()) {
+            environment.set("time_ascii", local_date(UnixTime(arrival)));
+        }
         let mut arguments = request.arguments.clone();
         let (by, folder) = (self.config.password_by, &self.folder);
         let started = Exchange::new(&request, by, folder, &mut environment, &mut arguments)
