@@ -35,6 +35,7 @@ impl Hooks {
         let up = self.device_request(HookKind::Up, tunnel, INIT);
         match self.run_to_end(up) {
             HookOutcome::Success { .. } => {
+                surroundings::of_redirection(&mut self.surroundings, tunnel);
                 let routes = self.device_request(HookKind::RouteUp, tunnel, INIT);
                 // As in OpenVPN, that one's failure is only reported.
                 let _ = self.run_to_end(routes);
@@ -82,6 +83,7 @@ impl Hooks {
     /// Runs `route-up` without waiting.
     fn request_route_up(&mut self) {
         if let Some(tunnel) = self.device.up.clone() {
+            surroundings::of_redirection(&mut self.surroundings, &tunnel);
             let routes = self.device_request(HookKind::RouteUp, &tunnel, INIT);
             // Nobody waits for it.
             let _ = self.request(routes);

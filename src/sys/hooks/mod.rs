@@ -62,16 +62,19 @@ struct Job {
     stage: Stage,
     /// When its time is over.
     end: Instant,
+    /// It was: the request has its answer, only the process is not gone yet.
+    killed: bool,
 }
 
 #[derive(Debug)]
 enum Stage {
     /// The process runs.
     Running(Script),
-    /// Answered for; the process has been killed and is not gone yet.
-    Killed(Script),
     /// The process has ended and left word that the answer comes later.
-    Deferred,
+    Deferred {
+        /// When to look for it next.
+        look: Instant,
+    },
 }
 
 impl Hooks {
@@ -130,17 +133,16 @@ impl Hooks {
     /// What to wait for: output of scripts. Their end is told by SIGCHLD.
     pub fn outputs(&self) -> impl Iterator<Item = RawFd> {
         self.jobs.iter().filter_map(|job| match &job.stage {
-            Stage::Running(script) | Stage::Killed(script) => script.output(),
-            Stage::Deferred => None,
+            Stage::Running(script) => script.output(),
+            Stage::Deferred { .. } => None,
         })
     }
 
     /// When [`Hooks::serve`] wants to be called at the latest.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let due = self.jobs.iter().filter_map(|job| match job.stage {
-            Stage::Running(_) => Some(job.end),
-            Stage::Killed(_) => None,
-            Stage::Deferred => Some(job.end.min(now + LOOK)),
+            Stage::Running(_) => (!job.killed).then_some(job.end),
+            Stage::Deferred { look } => Some(job.end.min(look)),
         });
         let startable = self.next_startable().map(|_| now);
         due.chain(startable).min()
@@ -165,7 +167,7 @@ impl Hooks {
 
     /// The first request in line whose lane is free, if another process may be started.
     fn next_startable(&self) -> Option<usize> {
-        let processes = self.jobs.iter().filter(|job| !matches!(job.stage, Stage::Deferred));
+        let processes = self.jobs.iter().filter(|job| !matches!(job.stage, Stage::Deferred { .. }));
         if processes.count() >= MAX_HOOKS {
             return None;
         }
@@ -206,7 +208,8 @@ impl Hooks {
                 );
                 let HookRequest { ticket, kind, lane, .. } = request;
                 let (stage, end) = (Stage::Running(script), now + self.limit);
-                self.jobs.push(Job { ticket, kind, lane, exchange, stage, end });
+                let killed = false;
+                self.jobs.push(Job { ticket, kind, lane, exchange, stage, end, killed });
                 None
             }
             Err(error) => {
@@ -257,27 +260,30 @@ impl Job {
             Stage::Running(script) => {
                 script.read();
                 let Some(status) = script.ended() else {
-                    if overdue {
+                    if overdue && !self.killed {
                         log::error!(
                             "{}: still running after {limit:?}; ended",
                             self.kind.directive()
                         );
                         script.kill();
+                        self.killed = true;
                         self.conclude(self.exchange.overdue(), replies);
-                        self.put_away();
                     }
                     return false;
                 };
-                self.ended(now, limit, status, replies)
+                self.killed || self.ended(now, limit, status, replies)
             }
-            Stage::Killed(script) => script.ended().is_some(),
-            Stage::Deferred => match self.exchange.later() {
+            Stage::Deferred { look } if *look > now && !overdue => false,
+            Stage::Deferred { look } => match self.exchange.later() {
                 Some(outcome) => self.conclude(outcome, replies),
                 None if overdue => {
                     log::warn!("{}: no answer came in time", self.kind.directive());
                     self.conclude(self.exchange.overdue(), replies)
                 }
-                None => false,
+                None => {
+                    *look = now + LOOK;
+                    false
+                }
             },
         }
     }
@@ -304,7 +310,7 @@ impl Job {
                     replies.push(Reply::HookPending { ticket, timeout, message });
                 }
                 self.end = now + wait;
-                self.stage = Stage::Deferred;
+                self.stage = Stage::Deferred { look: now + LOOK };
                 false
             }
         }
@@ -313,12 +319,5 @@ impl Job {
     fn conclude(&self, outcome: HookOutcome, replies: &mut Vec<Reply>) -> bool {
         replies.extend(self.ticket.map(|ticket| Reply::HookDone { ticket, outcome }));
         true
-    }
-
-    /// The process has been killed; it stays until it is gone.
-    fn put_away(&mut self) {
-        if let Stage::Running(script) = core::mem::replace(&mut self.stage, Stage::Deferred) {
-            self.stage = Stage::Killed(script);
-        }
     }
 }

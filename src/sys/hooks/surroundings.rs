@@ -69,6 +69,12 @@ pub fn of_tunnel(environment: &mut Environment, tunnel: &TunnelSettings) {
     if let Some(gateway) = tunnel.gateway.or(tunnel.v4_peer) {
         environment.set("route_vpn_gateway", gateway);
     }
+    routes(environment, tunnel);
+    dns(environment, &tunnel.dns);
+}
+
+/// What is known once `up` has run: whether everything goes into the tunnel.
+pub fn of_redirection(environment: &mut Environment, tunnel: &TunnelSettings) {
     let is_default = |net: &IpNet| net.prefix_len() <= 1;
     let redirected = |v6: bool| {
         tunnel.routes.iter().any(|route| {
@@ -83,8 +89,6 @@ pub fn of_tunnel(environment: &mut Environment, tunnel: &TunnelSettings) {
             environment.set(name, 1);
         }
     }
-    routes(environment, tunnel);
-    dns(environment, &tunnel.dns);
 }
 
 fn routes(environment: &mut Environment, tunnel: &TunnelSettings) {
@@ -187,6 +191,7 @@ mod tests {
         };
         let mut environment = Environment::new();
         of_tunnel(&mut environment, &tunnel);
+        of_redirection(&mut environment, &tunnel);
         for (name, wanted) in [
             ("tun_mtu", "1400"),
             ("ifconfig_local", "10.8.0.2"),
