@@ -303,6 +303,8 @@ pub enum Reply {
         ticket: u64,
         /// Seconds.
         timeout: u32,
+        /// The way to authenticate that the client has to know: `webauth`, `crtext`, …
+        method: String,
         /// A message such as `WEB_AUTH::https://…`; may be empty.
         message: String,
     },

@@ -269,8 +269,8 @@ impl Engine for Server {
             // Answers to commands that only a client gives.
             Reply::Resolved(_) | Reply::Configured(_) | Reply::NetworkChanged => {}
             Reply::HookDone { ticket, outcome } => self.hook_done(now, ticket, outcome),
-            Reply::HookPending { ticket, timeout, message } => {
-                self.hook_pending(now, ticket, timeout, message);
+            Reply::HookPending { ticket, timeout, method, message } => {
+                self.hook_pending(now, ticket, (timeout, &method, message));
             }
         }
         self.save_pool(now);

@@ -227,8 +227,20 @@ impl Server {
     }
 
     /// A script will answer later: the client is told to wait [7.1].
-    pub(super) fn hook_pending(&mut self, now: Now, ticket: u64, timeout: u32, message: String) {
+    pub(super) fn hook_pending(
+        &mut self,
+        now: Now,
+        ticket: u64,
+        (timeout, method, message): (u32, &str, String),
+    ) {
         let Some((id, Step::Login)) = self.whose(ticket) else { return };
+        let able = self.case(id).and_then(|case| case.environment.value("IV_SSO"));
+        if !able.unwrap_or_default().split(',').any(|known| known == method) {
+            // As in OpenVPN: it would wait for something that its user never gets to see.
+            let reason = format!("the client does not support the authentication by '{method}'");
+            self.deny(now, id, Refusal::Denied(reason));
+            return self.settle(now, id);
+        }
         let Some(entry) = self.peers.get_mut(id) else { return };
         let Stage::Asking(applicant) = &entry.peer.stage else { return };
         let keyword = applicant.offer.auth_pending_keywords();

@@ -145,10 +145,11 @@ def a_script_that_fails_keeps_a_client_out(t):
     ):
         server = t.server("script-security 2", f"{kind} {script(t, 'judge.sh', text)}")
         bad = t.client("connect-retry-max 1", number=2, up=False)
-        if not t.stock or kind == "client-connect":
-            bad.process.expect("AUTH_FAILED|auth-failure", dies=True)
+        if t.stock:
+            server.process.expect("VERIFY SCRIPT ERROR|client-connect|CONNECT")
+            time.sleep(2)
         else:
-            server.process.expect("TLS handshake failed|TLS Error|VERIFY SCRIPT ERROR")
+            bad.process.expect("AUTH_FAILED", dies=True)
         if bad.process.seen(bad.UP):
             raise Failure(f"{kind} {text}: it came in")
         good = t.client()
@@ -227,9 +228,14 @@ def an_answer_that_comes_later(t):
 exit 2"""
     server = t.server("script-security 2", f"auth-user-pass-verify {script(t, 'later.sh', text)} via-file")
     credentials = t.write("login", "jo\nx\n")
-    client = t.client(f"auth-user-pass {credentials}")
-    client.process.expect("AUTH_PENDING|Info command was pushed|WEB_AUTH")
+    client = t.client(f"auth-user-pass {credentials}", "setenv IV_SSO webauth")
+    client.process.expect("AUTH_PENDING received")
+    client.process.expect("Info command was pushed by server")
     t.ping_server(client)
+    client.stop()
+    # A client that says nothing of it could not do what it would be asked for.
+    client = t.client(f"auth-user-pass {credentials}", up=False)
+    client.process.expect("AUTH_FAILED", dies=True)
     server.alive()
 
 
@@ -252,7 +258,7 @@ def tokens(t):
     credentials = t.write("login", "jo\nx\n")
     server = t.server(*lines)
     client = t.client(f"auth-user-pass {credentials}", "reneg-sec 0", "connect-retry 1", "auth-retry nointeract")
-    server.expect("auth-token for user|auth-token.*accepted|Valid token", "its token is accepted", timeout=30)
+    server.expect("Username/auth-token authentication succeeded", "its token is accepted", timeout=30)
     t.ping_server(client)
     server.process.stop()
     # Another server with the same key, one of stock and one of ours in turn.

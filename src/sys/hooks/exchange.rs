@@ -57,11 +57,20 @@ pub(super) enum Answer {
     Now(HookOutcome),
     /// Ask again with [`Exchange::later`].
     Later {
-        /// For how long at most, in seconds, if the script says so.
-        timeout: Option<u32>,
-        /// What the client is to be told meanwhile.
-        message: String,
+        /// What the client is to be told meanwhile, if the script says so.
+        pending: Option<Pending>,
     },
+}
+
+/// `auth_pending_file`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Pending {
+    /// Seconds until the answer is there at the latest.
+    pub(super) timeout: u32,
+    /// What the client has to be able to do.
+    pub(super) method: String,
+    /// What it is told.
+    pub(super) message: String,
 }
 
 /// One request's files.
@@ -148,7 +157,7 @@ impl Exchange {
     pub(super) fn finished(&mut self, status: Option<i32>) -> Answer {
         // The password is needed no longer.
         self.input = None;
-        let later = Answer::Later { timeout: None, message: String::new() };
+        let later = Answer::Later { pending: None };
         match (self.kind, status) {
             (HookKind::AuthUserPassVerify, Some(LATER)) => match self.verdict() {
                 Some(outcome) => Answer::Now(outcome),
@@ -188,10 +197,15 @@ impl Exchange {
     /// Three lines: seconds, method, message.
     fn pending(&self) -> Answer {
         let text = self.pending.as_ref().map(|file| file.text(MAX_TEXT)).unwrap_or_default();
-        let mut lines = text.lines();
+        let mut lines = text.lines().map(printable);
         let timeout = lines.next().and_then(|line| line.trim().parse().ok());
-        let message = lines.nth(1).unwrap_or_default();
-        Answer::Later { timeout, message: message.chars().filter(|c| !c.is_control()).collect() }
+        let (method, message) = (lines.next(), lines.next());
+        let pending = timeout.map(|timeout| Pending {
+            timeout,
+            method: method.unwrap_or_default(),
+            message: message.unwrap_or_default(),
+        });
+        Answer::Later { pending }
     }
 
     fn success(&self) -> HookOutcome {
@@ -201,9 +215,12 @@ impl Exchange {
 
     fn failure(&self) -> HookOutcome {
         let text = self.reason.as_ref().map(|file| file.text(MAX_TEXT)).unwrap_or_default();
-        let line = text.lines().next().unwrap_or_default();
-        HookOutcome::Failure { reason: line.chars().filter(|c| !c.is_control()).collect() }
+        HookOutcome::Failure { reason: printable(text.lines().next().unwrap_or_default()) }
     }
+}
+
+fn printable(line: &str) -> String {
+    line.chars().filter(|c| !c.is_control()).collect()
 }
 
 fn name(path: &Path) -> String {

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use self::child::Script;
-use self::exchange::{Answer, Exchange};
+use self::exchange::{Answer, Exchange, Pending};
 use super::clock::Clock;
 use super::logger::local_date;
 use crate::config::hooks::{self as config, Program};
@@ -304,10 +304,12 @@ impl Job {
                 }
                 self.conclude(outcome, replies)
             }
-            Answer::Later { timeout, message } => {
-                let wait = timeout.map_or(limit, |seconds| Duration::from_secs(seconds.into()));
-                if let (Some(ticket), Some(timeout)) = (self.ticket, timeout) {
-                    replies.push(Reply::HookPending { ticket, timeout, message });
+            Answer::Later { pending } => {
+                let seconds = |pending: &Pending| Duration::from_secs(pending.timeout.into());
+                let wait = pending.as_ref().map_or(limit, seconds);
+                if let (Some(ticket), Some(pending)) = (self.ticket, pending) {
+                    let Pending { timeout, method, message } = pending;
+                    replies.push(Reply::HookPending { ticket, timeout, method, message });
                 }
                 self.end = now + wait;
                 self.stage = Stage::Deferred { look: now + LOOK };

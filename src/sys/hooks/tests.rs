@@ -250,13 +250,14 @@ fn what_a_waiting_client_is_told() {
         std::thread::sleep(NAP);
     }
     let [
-        Reply::HookPending { ticket: 5, timeout: 3, message },
+        Reply::HookPending { ticket: 5, timeout: 3, method, message },
         Reply::HookDone { ticket: 5, outcome },
     ] = &replies[..]
     else {
         panic!("{replies:?}")
     };
-    assert_eq!((message.as_str(), outcome), ("WEB_AUTH::https://x", &success()));
+    assert_eq!((method.as_str(), message.as_str()), ("webauth", "WEB_AUTH::https://x"));
+    assert_eq!(outcome, &success());
 }
 
 #[test]

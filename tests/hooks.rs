@@ -1,0 +1,314 @@
+//! Scripts and logins with whole engines: nobody is in before every step has succeeded, whoever
+//! answers late answers nobody, and what a script says about a client holds.
+
+mod common;
+
+use std::net::IpAddr;
+
+use common::net::Net;
+use common::packets::echo;
+use common::pki::Site;
+use sixgate::engine::{
+    Command, DropReason, ExitReason, HookInput, HookKind, HookOutcome, HookRequest, Reply,
+};
+
+const SERVER: &str = "192.0.2.1:1194";
+const SCRIPTS: &str = "script-security 3\ntls-verify /v\nauth-user-pass-verify /p via-env\n\
+    client-connect /c\nclient-disconnect /d\nlearn-address /l\n";
+const LOGIN: &str = "<auth-user-pass>\njo\nsecret\n</auth-user-pass>\n";
+
+/// Nobody answers: the test does.
+const LATER: fn(&HookRequest) -> Option<HookOutcome> = |_| None;
+
+fn success(settings: &str) -> HookOutcome {
+    HookOutcome::Success { settings: settings.into() }
+}
+
+fn failure(reason: &str) -> HookOutcome {
+    HookOutcome::Failure { reason: reason.into() }
+}
+
+/// A network with a server as node 0 and a client as node 1.
+fn net(seed: u64, server: &str, client: &str) -> (Net, Site) {
+    let (mut net, site) = (Net::new(seed), Site::default());
+    let now = net.now;
+    net.add(SERVER, site.server(now, server, seed));
+    net.add("198.51.100.1:40000", site.client(now, "laptop", client, seed + 1));
+    (net, site)
+}
+
+fn scripts(net: &Net) -> Vec<&HookRequest> {
+    let request = |command| match command {
+        &Command::RunHook(ref request) => Some(&**request),
+        _ => None,
+    };
+    net.nodes[0].commands.iter().filter_map(request).collect()
+}
+
+/// Kind and arguments of every script, in order.
+fn calls(net: &Net) -> Vec<String> {
+    let line = |request: &&HookRequest| {
+        let words = [request.kind.directive()].into_iter();
+        words.chain(request.arguments.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+    };
+    scripts(net).iter().map(line).collect()
+}
+
+fn is_up(net: &Net) -> bool {
+    net.nodes[1].settings.is_some()
+}
+
+/// Runs until the server asks for one more script than `seen`, and answers it.
+fn answer(net: &mut Net, seen: usize, outcome: HookOutcome) -> HookRequest {
+    assert!(
+        net.run_until(30_000, |net| scripts(net).len() > seen),
+        "script {seen} is not asked for"
+    );
+    let request = scripts(net)[seen].clone();
+    let ticket = request.ticket.expect("somebody waits");
+    net.reply(0, Reply::HookDone { ticket, outcome });
+    request
+}
+
+fn refusal(net: &mut Net) -> String {
+    assert!(net.run_until(30_000, |net| net.nodes[1].ended.is_some()), "the client goes on");
+    match net.nodes[1].ended.clone() {
+        Some(ExitReason::Fatal(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_script_is_asked_in_order_and_sees_what_is_known_by_then() {
+    let (mut net, _site) = net(700, SCRIPTS, LOGIN);
+    assert!(net.run_until(10_000, is_up_in));
+    net.run(1_000);
+    assert_eq!(
+        calls(&net),
+        [
+            "tls-verify 1 CN=Test CA",
+            "tls-verify 0 CN=laptop",
+            "auth-user-pass-verify",
+            "client-connect",
+            "learn-address add 10.8.0.2 laptop",
+            "learn-address add fd00:6::1000 laptop",
+        ]
+    );
+    let all = scripts(&net);
+    let value = |at: usize, name: &str| all[at].environment.value(name).map(str::to_owned);
+    assert_eq!(value(0, "untrusted_ip").as_deref(), Some("198.51.100.1"));
+    assert_eq!(value(0, "X509_1_CN").as_deref(), Some("Test CA"));
+    assert_eq!((value(0, "common_name"), value(0, "X509_0_CN")), (None, None));
+    assert_eq!(value(1, "common_name").as_deref(), Some("laptop"));
+    assert_eq!((value(1, "username"), value(2, "username")), (None, Some("jo".into())));
+    assert!(matches!(&all[2].input, HookInput::Credentials { username, password }
+        if username == "jo" && **password == "secret"));
+    assert_eq!((value(2, "trusted_ip"), value(2, "IV_PROTO").is_some()), (None, true));
+    for (name, expected) in [
+        ("trusted_ip", "198.51.100.1"),
+        ("ifconfig_pool_remote_ip", "10.8.0.2"),
+        ("ifconfig_pool_netmask", "255.255.255.0"),
+        ("ifconfig_pool_remote_ip6", "fd00:6::1000"),
+        ("ifconfig_pool_local_ip6", "fd00:6::1"),
+        ("ifconfig_pool_ip6_netbits", "64"),
+    ] {
+        assert_eq!(value(3, name).as_deref(), Some(expected), "{name}");
+    }
+    // The password is in none of them.
+    assert!(all.iter().all(|one| one.environment.iter().all(|(_, value)| value != "secret")));
+
+    net.reply(0, Reply::Kick("laptop".into()));
+    let gone = calls(&net);
+    assert_eq!(
+        gone[6..],
+        ["client-disconnect", "learn-address delete 10.8.0.2", "learn-address delete fd00:6::1000"]
+    );
+    let last = scripts(&net)[6];
+    assert!(last.ticket.is_none() && last.environment.value("time_duration").is_some());
+    assert_eq!(last.environment.value("bytes_received"), Some("0"));
+}
+
+fn is_up_in(net: &mut Net) -> bool {
+    is_up(net)
+}
+
+#[test]
+fn nobody_is_in_before_every_script_has_agreed() {
+    let (mut net, _site) = net(710, SCRIPTS, LOGIN);
+    net.nodes[0].hook = LATER;
+    for seen in 0..6 {
+        net.run(2_000);
+        let up = net.nodes[0].engine.clients().len() + usize::from(is_up(&net));
+        assert_eq!(up, 0, "in before script {seen}");
+        answer(&mut net, seen, success(""));
+    }
+    assert!(net.run_until(5_000, is_up_in));
+}
+
+#[test]
+fn any_script_keeps_a_client_out_and_what_it_had_is_free_again() {
+    for (fail, told) in [(0, "no"), (1, "no"), (2, "come back on monday"), (3, "no")] {
+        let (mut net, site) = net(720 + fail, SCRIPTS, LOGIN);
+        net.nodes[0].hook = LATER;
+        for seen in 0..fail as usize {
+            answer(&mut net, seen, success(""));
+        }
+        answer(&mut net, fail as usize, failure(told));
+        let text = refusal(&mut net);
+        assert!(text.contains(told), "{text}");
+        assert_eq!(net.nodes[0].engine.clients().len(), 0);
+        // Not even an answer that comes twice changes that.
+        let ticket = scripts(&net)[fail as usize].ticket.unwrap();
+        net.reply(0, Reply::HookDone { ticket, outcome: success("") });
+        net.run(10_000);
+        assert_eq!(net.nodes[0].engine.clients().len(), 0);
+        assert!(!calls(&net).iter().any(|call| call.starts_with("client-disconnect")));
+        // Its addresses are free: it gets them when it comes again.
+        net.nodes[0].hook = |_| Some(HookOutcome::Success { settings: String::new() });
+        let now = net.now;
+        let next = net.add("198.51.100.2:40000", site.client(now, "laptop", LOGIN, 800));
+        assert!(net.run_until(10_000, |net| net.nodes[next].settings.is_some()));
+        let settings = net.nodes[next].settings.clone().unwrap();
+        assert_eq!(settings.v4.unwrap().addr().to_string(), "10.8.0.2");
+    }
+}
+
+#[test]
+fn a_client_that_goes_while_a_script_runs_leaves_nothing_behind() {
+    let (mut net, _site) = net(730, SCRIPTS, LOGIN);
+    net.nodes[0].hook = LATER;
+    for seen in 0..5 {
+        answer(&mut net, seen, success(""));
+    }
+    // One address is learnt, the other one's script runs.
+    net.nodes[1].off = true;
+    assert!(net.run_until(200_000, |net| calls(net).len() > 6));
+    assert_eq!(calls(&net)[6..], ["learn-address delete 10.8.0.2"]);
+    let late = scripts(&net)[5].ticket.unwrap();
+    net.reply(0, Reply::HookDone { ticket: late, outcome: success("") });
+    net.run(20_000);
+    assert_eq!(net.nodes[0].engine.clients().len(), 0);
+    assert_eq!(net.nodes[0].engine.poll_timeout(), None, "something stayed behind");
+}
+
+#[test]
+fn an_address_that_a_script_refuses_is_not_learnt() {
+    let (mut net, _site) = net(740, "script-security 2\nlearn-address /l\n", "");
+    net.nodes[0].hook = |request| {
+        let veto = request.arguments.get(1).is_some_and(|address| address == "10.8.0.2");
+        Some(if veto {
+            HookOutcome::Failure { reason: String::new() }
+        } else {
+            HookOutcome::Success { settings: String::new() }
+        })
+    };
+    assert!(net.run_until(10_000, is_up_in));
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    net.inject(1, &echo(ip("10.8.0.2"), ip("10.8.0.1"), b"x"));
+    net.inject(1, &echo(ip("fd00:6::1000"), ip("fd00:6::1"), b"x"));
+    net.run(1_000);
+    assert_eq!(net.nodes[0].tun.len(), 1);
+    assert_eq!(net.nodes[0].engine.drops().of(DropReason::BadSource), 1);
+}
+
+#[test]
+fn what_client_connect_writes_is_merged_with_the_clients_own_file() {
+    let (mut net, _site) = net(
+        750,
+        "script-security 2\nclient-connect /c\nlearn-address /l\nroute-ipv6 fd66::/48\n",
+        "",
+    );
+    net.nodes[0].hook = LATER;
+    let settings = "ifconfig-ipv6-push fd00:6::77/64\niroute-ipv6 fd66::/48\npush \"route 10.55.0.0 255.255.0.0\"\n";
+    let asked = answer(&mut net, 0, success(settings));
+    assert_eq!(asked.environment.value("ifconfig_pool_remote_ip6"), Some("fd00:6::1000"));
+    let learnt: Vec<_> =
+        (1..4).map(|seen| answer(&mut net, seen, success("")).arguments.join(" ")).collect();
+    assert_eq!(learnt, ["add 10.8.0.2 laptop", "add fd00:6::77 laptop", "add fd66::/48 laptop"]);
+    let told = scripts(&net)[1].environment.value("ifconfig_pool_remote_ip6").map(str::to_owned);
+    assert_eq!(told.as_deref(), Some("fd00:6::77"));
+    assert!(net.run_until(5_000, is_up_in));
+    let settings = net.nodes[1].settings.clone().unwrap();
+    assert_eq!(settings.v6.unwrap().addr().to_string(), "fd00:6::77");
+    assert!(settings.routes.iter().any(|route| route.destination.to_string() == "10.55.0.0/16"));
+}
+
+#[test]
+fn settings_that_make_no_sense_or_say_no_keep_a_client_out() {
+    for (settings, text) in [
+        ("disable\n", "disabled"),
+        ("frobnicate 1\n", "not usable"),
+        ("config /etc/passwd\n", "not usable"),
+    ] {
+        let (mut net, _site) = net(760, "script-security 2\nclient-connect /c\n", "");
+        net.nodes[0].hook = LATER;
+        answer(&mut net, 0, success(settings));
+        let told = refusal(&mut net);
+        assert!(told.contains(text), "{settings}: {told}");
+    }
+}
+
+#[test]
+fn passwords_are_checked_again_at_a_renegotiation_and_tokens_spare_the_script() {
+    for (server, checks) in [("", 3), ("auth-gen-token 0 60\n", 1)] {
+        let lines = format!(
+            "script-security 2\nauth-user-pass-verify /p via-file\nreneg-sec 60 60\n{server}"
+        );
+        let (mut net, _site) = net(770, &lines, &format!("{LOGIN}reneg-sec 0\n"));
+        assert!(net.run_until(10_000, is_up_in));
+        net.run(130_000);
+        assert_eq!(net.nodes[0].engine.clients().len(), 1, "{server:?}");
+        assert_eq!(scripts(&net).len(), checks, "{server:?}");
+    }
+}
+
+#[test]
+fn who_has_forgotten_the_password_at_a_renegotiation_is_out() {
+    let lines = "script-security 2\nauth-user-pass-verify /p via-file\nreneg-sec 60 60\n";
+    let (mut net, _site) = net(780, lines, &format!("{LOGIN}reneg-sec 0\n"));
+    assert!(net.run_until(10_000, is_up_in));
+    net.nodes[0].hook = |_| Some(HookOutcome::Failure { reason: "changed".into() });
+    net.run(60_000);
+    assert!(refusal(&mut net).contains("changed"));
+    assert_eq!(net.nodes[0].engine.clients().len(), 0);
+}
+
+#[test]
+fn without_a_user_name_there_is_no_way_in_unless_it_is_optional() {
+    let lines = "script-security 2\nauth-user-pass-verify /p via-file\n";
+    let (mut out, _site) = net(790, lines, "");
+    assert!(refusal(&mut out).contains("user name"));
+    assert!(scripts(&out).is_empty());
+    let (mut in_, _site) = net(791, &format!("{lines}auth-user-pass-optional\n"), "");
+    assert!(in_.run_until(10_000, is_up_in));
+    assert_eq!(scripts(&in_).len(), 1, "the script is asked about nobody, too");
+}
+
+#[test]
+fn a_user_name_can_stand_in_for_the_common_name() {
+    let lines = "script-security 2\nauth-user-pass-verify /p via-file\nclient-connect /c\nusername-as-common-name\n";
+    let (mut net, _site) = net(795, lines, LOGIN);
+    assert!(net.run_until(10_000, is_up_in));
+    assert_eq!(net.nodes[0].engine.clients()[0].common_name, "jo");
+    let all = scripts(&net);
+    let name = |kind| {
+        let request = all.iter().find(|request| request.kind == kind).unwrap();
+        request.environment.value("common_name").unwrap().to_owned()
+    };
+    assert_eq!(name(HookKind::AuthUserPassVerify), "laptop");
+    assert_eq!(name(HookKind::ClientConnect), "jo");
+}
+
+#[test]
+fn a_newer_connection_ends_the_older_one_before_its_script_is_told() {
+    let (mut net, site) =
+        net(798, "script-security 2\nclient-connect /c\nclient-disconnect /d\n", "");
+    assert!(net.run_until(10_000, is_up_in));
+    let now = net.now;
+    net.nodes[1].off = true;
+    let again = net.add("198.51.100.9:40000", site.client(now, "laptop", "", 799));
+    assert!(net.run_until(10_000, |net| net.nodes[again].settings.is_some()));
+    assert_eq!(calls(&net), ["client-connect", "client-disconnect", "client-connect"]);
+    let lanes: Vec<_> = scripts(&net).iter().map(|request| request.lane.clone()).collect();
+    assert!(lanes.iter().all(|lane| *lane == lanes[0]), "one waits for the other: {lanes:?}");
+}
