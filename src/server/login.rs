@@ -99,7 +99,7 @@ impl Server {
     ) -> Option<zeroize::Zeroizing<String>> {
         let (tokens, session) = (self.tokens.as_ref()?, session?);
         let token = tokens.issue(session, username, now.unix);
-        Some(zeroize::Zeroizing::new(format!("auth-token {}", &**token)))
+        Some(zeroize::Zeroizing::new(format!("auth-token {}", *token)))
     }
 
     /// Gives a client its next token, if it has any.
@@ -112,7 +112,7 @@ impl Server {
         if let Stage::Connected(client) = &mut entry.peer.stage {
             client.token_due = due;
         }
-        let message = zeroize::Zeroizing::new(format!("PUSH_REPLY,{}", &**option));
+        let message = zeroize::Zeroizing::new(format!("PUSH_REPLY,{}", *option));
         // One that is not delivered is followed by the next.
         let _sent = entry.peer.session.send_message(&message);
     }
