@@ -38,11 +38,13 @@ fn net(seed: u64, server: &str, client: &str) -> (Net, Site) {
 }
 
 fn scripts(net: &Net) -> Vec<&HookRequest> {
-    let request = |command| match command {
-        &Command::RunHook(ref request) => Some(&**request),
-        _ => None,
-    };
-    net.nodes[0].commands.iter().filter_map(request).collect()
+    let mut requests = Vec::new();
+    for command in &net.nodes[0].commands {
+        if let Command::RunHook(request) = command {
+            requests.push(&**request);
+        }
+    }
+    requests
 }
 
 /// Kind and arguments of every script, in order.
