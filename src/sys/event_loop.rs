@@ -10,8 +10,9 @@
 //! 5. packets from the TUN device: its queue pushes back on the host's own senders;
 //! 6. what is left of the above in the engine's queues.
 //!
-//! Steps 3 to 5 are in [`packets`], with all packet memory, which is taken before the first turn. What commands mean beyond the loop (may this
-//! client in? is a certificate to be renewed?) is the [`Upkeep`]'s business.
+//! Steps 3 to 5 are in `packets`, with all packet memory, which is taken before the first turn. What
+//! commands mean beyond the loop (may this client in? is a certificate to be renewed?) is the
+//! [`Upkeep`]'s business.
 
 mod packets;
 

@@ -3,7 +3,7 @@
 //! Everything goes through [`Netlink`]; what was added is remembered and removed in reverse, even
 //! where the end of the device would remove it anyway: the device may be persistent, and the routes
 //! that lead around the tunnel are not on it. New settings change only what differs from the old.
-//! What has to stay reachable outside the tunnel is worked out in [`outside`](super::outside).
+//! What has to stay reachable outside the tunnel is worked out in [`super::outside`].
 
 use std::io;
 use std::net::IpAddr;
