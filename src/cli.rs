@@ -15,6 +15,8 @@ use crate::pki::endpoint::Endpoint;
 pub enum Command {
     /// `up`.
     Up(Up),
+    /// `init`.
+    Init(Init),
     /// `run FILE`.
     Run(Run),
     /// `check FILE`.
@@ -50,6 +52,7 @@ struct Sixgate {
 #[argh(subcommand)]
 enum Subcommand {
     Up(Up),
+    Init(Init),
     Run(Run),
     Check(Check),
     Client(Client),
@@ -72,6 +75,20 @@ pub struct Up {
     /// log to the system's log instead of standard error
     #[argh(switch)]
     pub syslog: bool,
+}
+
+/// Make what `up` would make and start nothing: for init systems that write the configuration
+/// themselves and run it with `run`.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "init")]
+pub struct Init {
+    /// state folder (default: /etc/sixgate)
+    #[argh(option, default = "default_dir()", arg_name = "dir")]
+    pub dir: PathBuf,
+
+    /// how clients reach this server, HOST or HOST:PORT; goes into their profiles and is remembered
+    #[argh(option, from_str_fn(endpoint), arg_name = "host[:port]")]
+    pub endpoint: Option<Endpoint>,
 }
 
 /// Run a server or client from an OpenVPN configuration file.
@@ -188,6 +205,7 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
         }
         Sixgate { command: Some(command), .. } => match command {
             Subcommand::Up(up) => Command::Up(up),
+            Subcommand::Init(init) => Command::Init(init),
             Subcommand::Run(run) => Command::Run(run),
             Subcommand::Check(check) => Command::Check(check),
             Subcommand::Status(status) => Command::Status(status),
@@ -233,6 +251,8 @@ mod tests {
         let Ok(Command::Up(up)) = parse_line("up --endpoint [2001:db8::1]:443") else { panic!() };
         assert_eq!(up.endpoint.unwrap().to_string(), "[2001:db8::1]:443");
         assert_eq!(up.dir, PathBuf::from("/etc/sixgate"));
+        let Ok(Command::Init(init)) = parse_line("init --dir /tmp/x") else { panic!() };
+        assert_eq!(init, Init { dir: "/tmp/x".into(), endpoint: None });
         let Ok(Command::ClientAdd(add)) = parse_line("client add phone --out - --dir /tmp/x")
         else {
             panic!()

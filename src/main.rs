@@ -28,6 +28,7 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Result<(), String> {
     match command {
         Command::Up(options) => service::up(&options),
+        Command::Init(options) => service::init(&options).map(drop),
         Command::Run(options) => {
             service::require_privilege()?;
             service::run(service::load(config::load_file(&options.file, &DiskFiles))?)

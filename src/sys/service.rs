@@ -26,6 +26,7 @@ use super::process::{self, PidFile};
 use super::reports::Reports;
 use super::resolve::Resolver;
 use super::signal::Signals;
+use super::state::Ensured;
 use super::store::DiskFiles;
 use super::tun::TunDevice;
 use super::tunnel::TunnelConfig;
@@ -85,9 +86,8 @@ pub fn run(mut config: Config) -> Result<(), String> {
     }
 }
 
-/// `sixgate up`: completes the state folder, says what it did, and runs the server in it.
-pub fn up(options: &cli::Up) -> Result<(), String> {
-    require_privilege()?;
+/// `sixgate init`: completes the state folder and says what it did.
+pub fn init(options: &cli::Init) -> Result<Ensured, String> {
     let wanted =
         state::Options { endpoint: options.endpoint.clone(), local_networks: local_networks() };
     let ensured = state::ensure(&options.dir, &wanted, unix_time(), &mut OsRandom::new())?;
@@ -99,6 +99,14 @@ pub fn up(options: &cli::Up) -> Result<(), String> {
         commands::print(&format!("give this profile to the first client: {profile}\n"))?;
     }
     commands::remark(&ensured.notes);
+    Ok(ensured)
+}
+
+/// `sixgate up`: `init`, and runs the server in the state folder.
+pub fn up(options: &cli::Up) -> Result<(), String> {
+    require_privilege()?;
+    let ensured =
+        init(&cli::Init { dir: options.dir.clone(), endpoint: options.endpoint.clone() })?;
     let mut config = load(config::load_file(&ensured.config, &DiskFiles))?;
     if options.syslog {
         config.process.syslog = Some("sixgate".into());
