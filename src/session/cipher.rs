@@ -1,9 +1,9 @@
 //! The AEAD ciphers of the data channel: seal and open in place, tag apart [6.1].
 //!
 //! Two implementations stand behind one type. ring has assembly for x86, x86_64, ARM and AArch64
-//! and is the fastest there; everywhere else (MIPS, RISC-V) its ChaCha20-Poly1305 is portable C,
-//! and the `chacha20poly1305` crate is as fast and wipes its keys by itself. AES-GCM is ring's
-//! everywhere. The tests hold the two against each other.
+//! and is the fastest there, and it is on MIPS, where programs are built for size; everywhere else
+//! (RISC-V) its ChaCha20-Poly1305 is portable code, and the `chacha20poly1305` crate is as fast and
+//! wipes its keys by itself. AES-GCM is ring's everywhere. The tests hold the two against each other.
 //!
 //! Nonces, packet ids and the layout of packets are the business of `session::data`.
 
@@ -96,20 +96,24 @@ impl fmt::Debug for OpenKey {
     }
 }
 
-/// ring has ChaCha20-Poly1305 in assembly here.
+/// ring has ChaCha20-Poly1305 in assembly here. On MIPS it has not, but a build for size still compiles
+/// ring for speed; the generic code of the other crate would become as small, and slow, as this one
+/// (57 700 against 146 000 instructions for a packet of 1400 bytes).
 #[cfg(any(
     target_arch = "x86",
     target_arch = "x86_64",
     target_arch = "arm",
-    target_arch = "aarch64"
+    target_arch = "aarch64",
+    target_arch = "mips"
 ))]
 type ChaCha = RingKey;
-/// ring's ChaCha20-Poly1305 is portable C here.
+/// ring's ChaCha20-Poly1305 is portable code here.
 #[cfg(not(any(
     target_arch = "x86",
     target_arch = "x86_64",
     target_arch = "arm",
-    target_arch = "aarch64"
+    target_arch = "aarch64",
+    target_arch = "mips"
 )))]
 type ChaCha = PortableKey;
 

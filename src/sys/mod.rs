@@ -14,6 +14,8 @@
 
 pub mod admission;
 pub mod client_files;
+#[cfg(feature = "client")]
+mod client_upkeep;
 pub mod clock;
 pub mod commands;
 pub mod ctl_socket;

@@ -15,6 +15,8 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::admission::ServerUpkeep;
 use super::client_files::ClientFolder;
+#[cfg(feature = "client")]
+use super::client_upkeep::ClientUpkeep;
 use super::clock::{Clock, OsRandom, unix_time};
 use super::ctl_socket::ControlSocket;
 use super::event_loop::{EventLoop, Upkeep};
@@ -34,12 +36,12 @@ use super::udp::UdpSocket;
 use super::watch::Watch;
 use super::{commands, remarks, state};
 use crate::cli;
+#[cfg(feature = "client")]
 use crate::client::Client;
 use crate::config::ccd::DEFAULT;
-use crate::config::{self, ClientSettings, Config, ConfigError, Loaded, Process, Role, ServerRole};
-use crate::engine::{AdmitRequest, Engine, TunnelSettings};
+use crate::config::{self, Config, ConfigError, Loaded, Process, Role, ServerRole};
+use crate::engine::{Engine, TunnelSettings};
 use crate::server::Server;
-use crate::time::{Instant, Now};
 
 /// Runs what the configuration describes until it ends; an error is one line for the user.
 pub fn run(mut config: Config) -> Result<(), String> {
@@ -79,10 +81,13 @@ pub fn run(mut config: Config) -> Result<(), String> {
             let settings = server_settings(role, config.device.mtu);
             serve(&config, engine, upkeep, Some(settings), reports)
         }
+        #[cfg(feature = "client")]
         Role::Client(_) => {
             let engine = Client::new(Arc::clone(&config), now, random)?;
             serve(&config, engine, ClientUpkeep, None, reports)
         }
+        #[cfg(not(feature = "client"))]
+        Role::Client(_) => Err("this sixgate was built without the client role".into()),
     }
 }
 
@@ -152,26 +157,6 @@ pub fn load(loaded: Result<Loaded, ConfigError>) -> Result<Config, String> {
         eprintln!("warning: {warning}");
     }
     result
-}
-
-/// A client decides nothing: it is the server that it asks.
-struct ClientUpkeep;
-
-impl Upkeep<Client> for ClientUpkeep {
-    fn admit(
-        &mut self,
-        _: &mut Client,
-        _: Now,
-        _: &AdmitRequest,
-    ) -> Result<Box<ClientSettings>, String> {
-        Ok(Box::default())
-    }
-
-    fn revoke(&mut self, _: &[Vec<u8>]) {}
-
-    fn tend(&mut self, _: &mut Client, now: Now) -> Instant {
-        now.mono + core::time::Duration::MAX
-    }
 }
 
 fn serve<E: Engine, U: Upkeep<E>>(
