@@ -184,10 +184,12 @@ def client_connect_writes_settings(t):
 def user_names_and_passwords(t):
     """By file and by variable, right and wrong, with and without a certificate."""
     good, bad = t.write("good", "jo\nse cret\n"), t.write("bad", "jo\nguess\n")
+    folder = t.dir / "tmp"
+    folder.mkdir()
     by_file = script(t, "file.sh", 'test "$(cat "$1")" = "$(printf "jo\\nse cret")" && echo "password file $(stat -c %a "$1")"')
     by_variable = script(t, "variable.sh", 'test "$username" = jo && test "$password" = "se cret"')
     for method in (f"auth-user-pass-verify {by_file} via-file", f"auth-user-pass-verify {by_variable} via-env"):
-        server = t.server("script-security 3", method, "verify-client-cert optional", "username-as-common-name")
+        server = t.server("script-security 3", method, "verify-client-cert optional", "username-as-common-name", f"tmp-dir {folder}")
         stranger = t.client(f"auth-user-pass {bad}", number=2, up=False)
         stranger.process.expect("AUTH_FAILED", dies=True)
         nobody = t.client(number=2, up=False)
@@ -201,7 +203,7 @@ def user_names_and_passwords(t):
             raise Failure("the password is in the log")
         client.stop()
         server.process.stop()
-        left = [name for name in Path("/tmp").glob("sixgate_*.tmp")]
+        left = list(folder.iterdir())
         if left and not t.stock:
             raise Failure(f"left behind: {left}")
 
