@@ -68,13 +68,13 @@ def an_unknown_directive(t):
 
 @case(own=True)
 def check_says_what_would_be_done(t):
-    server = t.server("persist-tun", "duplicate-cn", start=False)
+    server = t.server("fast-io", "duplicate-cn", start=False)
     done = t.sixgate("check", server.config)
     for expected in ("1194", "10.8.0.0/24", "fd00:10:8::/64", "tun0", "tls-crypt"):
         if expected not in done.stdout:
             raise Failure(f"nothing about {expected}:\n{done.stdout}")
-    if not re.search(r"warning: .*server\.conf:\d+: `persist-tun` has no effect", done.stdout):
-        raise Failure(f"no warning about persist-tun:\n{done.stdout}")
+    if not re.search(r"warning: .*server\.conf:\d+: `fast-io` has no effect", done.stdout):
+        raise Failure(f"no warning about fast-io:\n{done.stdout}")
 
 
 @case(own=True)
