@@ -12,6 +12,7 @@ use super::pushed::{self, Keepalive, Pushed};
 use super::settings::{self, Settled};
 use super::traffic::Idle;
 use super::update;
+use crate::config::option::TunnelOption;
 use crate::config::{CipherName, ClientRole, Config};
 use crate::engine::{Command, TunnelSettings};
 use crate::session::DataParams;
@@ -53,7 +54,7 @@ impl Connection {
             peer: pushed.peer,
             dynamic_tls_crypt: flags.dynamic_tls_crypt,
         };
-        let settled = self.settle(config, role, &pushed)?;
+        let settled = self.settle(config, role, &pushed.options)?;
         self.session.install_keys(now, params).map_err(|error| error.to_string())?;
         self.set_keepalive(now, pushed.keepalive, config);
         self.cc_exit = flags.cc_exit;
@@ -71,10 +72,9 @@ impl Connection {
         &self,
         config: &Config,
         role: &ClientRole,
-        pushed: &Pushed,
+        pushed: &[TunnelOption],
     ) -> Result<Settled, String> {
-        settings::settle(role, config.device.mtu, &pushed.options, self.server.ip())
-            .map_err(|error| error.0)
+        settings::settle(role, config.device.mtu, pushed, self.server.ip()).map_err(|error| error.0)
     }
 
     /// One part of a change; with the last one it is made.
@@ -94,9 +94,7 @@ impl Connection {
         for option in &updated.unused {
             info!("left out of the server's update: {}", option.escape_debug());
         }
-        let mtu = config.device.mtu;
-        let settled = settings::settle(role, mtu, &updated.options, self.server.ip())
-            .map_err(|error| error.0)?;
+        let settled = self.settle(config, role, &updated.options)?;
         if let Some(keepalive) = updated.keepalive {
             self.set_keepalive(now, keepalive, config);
         }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::Build;
+use super::{Build, networks};
 use crate::config::lex::Line;
 use crate::config::{PoolV4, PoolV6, Topology, TunnelRoute, Via};
 
@@ -200,16 +200,8 @@ fn is_routed(b: &Build<'_>, address: IpAddr) -> bool {
 }
 
 fn network_v4(b: &mut Build<'_>, line: &Line) -> Option<Ipv4Net> {
-    let (Ok(address), Ok(mask)) =
-        (line.arg(0)?.parse::<Ipv4Addr>(), line.arg(1)?.parse::<Ipv4Addr>())
-    else {
-        b.error(line, "needs a network and its mask, as in `server 10.8.0.0 255.255.255.0`");
-        return None;
-    };
-    let Ok(net) = Ipv4Net::with_netmask(address, mask) else {
-        b.error(line, format!("{mask} is not a network mask"));
-        return None;
-    };
+    let net = networks::masked(b, line, line.arg(1)?, "`server 10.8.0.0 255.255.255.0`")?;
+    let (address, mask) = (net.addr(), net.netmask());
     if !(16..=29).contains(&net.prefix_len()) {
         b.error(
             line,

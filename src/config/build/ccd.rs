@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{Build, hooks, push, timers};
+use super::{Build, hooks, networks, push, timers};
 use crate::config::ccd::{ClientFiles, ClientSettings, FixedV4, FixedV6, PushChange};
 use crate::config::lex::Line;
 use crate::config::{ServerRole, Topology, Via};
@@ -135,7 +135,9 @@ fn behind(b: &mut Build<'_>, role: &ServerRole) -> Vec<IpNet> {
     for line in b.source.lines() {
         let net = match line.name.as_str() {
             "iroute" => network_v4(b, line).map(IpNet::V4),
-            "iroute-ipv6" => network_v6(b, line).map(IpNet::V6),
+            "iroute-ipv6" => {
+                networks::prefix(b, line, "`iroute-ipv6 fd00:1234:0:7::/64`").map(IpNet::V6)
+            }
             _ => None,
         };
         let Some(net) = net else { continue };
@@ -162,32 +164,13 @@ fn is_routed(role: &ServerRole, net: IpNet) -> bool {
 
 fn network_v4(b: &mut Build<'_>, line: &Line) -> Option<Ipv4Net> {
     let mask = line.arg(1).unwrap_or("255.255.255.255");
-    let (Ok(address), Ok(mask)) = (line.arg(0)?.parse::<Ipv4Addr>(), mask.parse::<Ipv4Addr>())
-    else {
-        b.error(line, "needs a network and its mask, as in `iroute 192.168.1.0 255.255.255.0`");
-        return None;
-    };
-    let Ok(net) = Ipv4Net::with_netmask(address, mask) else {
-        b.error(line, format!("{mask} is not a network mask"));
-        return None;
-    };
+    let net = networks::masked(b, line, mask, "`iroute 192.168.1.0 255.255.255.0`")?;
     if net.trunc() != net {
-        let network = net.network();
+        let (address, network, mask) = (net.addr(), net.network(), net.netmask());
         b.error(
             line,
             format!("{address} is inside its network; did you mean `iroute {network} {mask}`?"),
         );
-    }
-    Some(net.trunc())
-}
-
-fn network_v6(b: &mut Build<'_>, line: &Line) -> Option<Ipv6Net> {
-    let Ok(net) = line.arg(0)?.parse::<Ipv6Net>() else {
-        b.error(line, "needs a prefix and its length, as in `iroute-ipv6 fd00:1234:0:7::/64`");
-        return None;
-    };
-    if net.trunc() != net {
-        b.warn(line, format!("the host bits of {net} count as zero: {}", net.trunc()));
     }
     Some(net.trunc())
 }

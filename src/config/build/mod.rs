@@ -10,6 +10,7 @@ mod client;
 mod data;
 mod hooks;
 mod manage;
+mod networks;
 mod process;
 mod push;
 mod routes;

@@ -3,12 +3,12 @@
 //! On a TUN device a router inside the tunnel only names the device, so such a route leads into
 //! the tunnel; which client gets its packets is decided by `iroute`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net};
 
-use super::Build;
 use super::addresses::Addresses;
+use super::{Build, networks};
 use crate::config::lex::Line;
 use crate::config::{TunnelRoute, Via};
 
@@ -29,7 +29,7 @@ pub(super) fn routes(b: &mut Build<'_>, own: &Addresses) -> Vec<TunnelRoute> {
         routes.extend(net.and_then(|net| route(b, line, own, net.into(), (2, 3), v4, metric)));
     }
     for line in b.source.all("route-ipv6") {
-        let net = network_v6(b, line);
+        let net = networks::prefix(b, line, "`route-ipv6 fd00:1234::/64`");
         routes.extend(net.and_then(|net| route(b, line, own, net.into(), (1, 2), v6, metric)));
     }
     routes
@@ -112,32 +112,14 @@ fn route(
 
 fn network_v4(b: &mut Build<'_>, line: &Line) -> Option<Ipv4Net> {
     let mask = line.arg(1).filter(|mask| *mask != "default").unwrap_or("255.255.255.255");
-    let (Ok(address), Ok(mask)) = (line.arg(0)?.parse::<Ipv4Addr>(), mask.parse::<Ipv4Addr>())
-    else {
-        b.error(line, "needs a network and its mask, as in `route 192.168.1.0 255.255.255.0`; names are not looked up");
-        return None;
-    };
-    let Ok(net) = Ipv4Net::with_netmask(address, mask) else {
-        b.error(line, format!("{mask} is not a network mask"));
-        return None;
-    };
+    let usage = "`route 192.168.1.0 255.255.255.0`; names are not looked up";
+    let net = networks::masked(b, line, mask, usage)?;
     if net.trunc() != net {
-        let network = net.network();
+        let (address, network, mask) = (net.addr(), net.network(), net.netmask());
         b.error(line, format!("{address} is inside its network, which the kernel refuses; did you mean `route {network} {mask}`?"));
         return None;
     }
     Some(net)
-}
-
-fn network_v6(b: &mut Build<'_>, line: &Line) -> Option<Ipv6Net> {
-    let Ok(net) = line.arg(0)?.parse::<Ipv6Net>() else {
-        b.error(line, "needs a prefix and its length, as in `route-ipv6 fd00:1234::/64`");
-        return None;
-    };
-    if net.trunc() != net {
-        b.warn(line, format!("the host bits of {net} count as zero: {}", net.trunc()));
-    }
-    Some(net.trunc())
 }
 
 #[cfg(test)]
