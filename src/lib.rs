@@ -41,8 +41,9 @@
 //!              -> source address owned by the peer? -> Verdict::ToTun -> offload::coalesce
 //!              -> sys::tun write | ToUdp (another client) | Drop
 //!     control  peer by endpoint and session id, else admission (stateless) -> Session::handle_control:
-//!              unwrap, replay, reliability, TLS, key method 2 -> Authenticate -> Command::Admit
-//!              -> Reply::Admit -> pool, routes, push -> poll_transmit
+//!              unwrap, replay, reliability, TLS, key method 2 -> Authenticate -> server::steps:
+//!              scripts (Command::RunHook), login, Command::Admit, pool, routes, one after the other
+//!              and each must succeed -> push -> poll_transmit
 //! TIME         poll_timeout() bounds poll(2); handle_timeout(now) retransmits, pings, expires
 //! ```
 //!
