@@ -212,8 +212,19 @@ pub struct AdmitRequest {
     pub serial: Vec<u8>,
     /// Where it comes from.
     pub from: Endpoint,
-    /// Whether this is a renegotiation of a client that is in already.
-    pub renegotiation: bool,
+    /// What the decision is for.
+    pub occasion: Occasion,
+}
+
+/// When it is asked whether a client may be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// It wants to come in.
+    Arrival,
+    /// It is in and renegotiates.
+    Renegotiation,
+    /// It is in, and the configuration has been read again.
+    Review,
 }
 
 /// What there is to know about a client.

@@ -4,8 +4,7 @@
 use std::process::ExitCode;
 
 use sixgate::cli::{self, Command};
-use sixgate::config;
-use sixgate::sys::store::DiskFiles;
+use sixgate::sys::reload::Source;
 use sixgate::sys::{commands, service};
 
 fn main() -> ExitCode {
@@ -31,11 +30,11 @@ fn execute(command: Command) -> Result<(), String> {
         Command::Init(options) => service::init(&options).map(drop),
         Command::Run(options) => {
             service::require_privilege()?;
-            service::run(service::load(config::load_file(&options.file, &DiskFiles))?)
+            service::run(Source::file(&options.file))
         }
         Command::OpenVpn(arguments) => {
             service::require_privilege()?;
-            service::run(service::load(config::load_args(&arguments, &DiskFiles))?)
+            service::run(Source::arguments(arguments))
         }
         Command::Check(options) => service::check(&options.file),
         Command::ClientAdd(options) => commands::client_add(&options),

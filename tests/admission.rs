@@ -12,7 +12,7 @@ use common::packets::echo;
 use common::pki::{CLIENT, Identity, Site, Usage, load};
 use sixgate::buf::PacketBuf;
 use sixgate::config::{self, CipherName, Config, Digest, Framing};
-use sixgate::engine::{Command, DropReason, Reply};
+use sixgate::engine::{Command, DropReason, Occasion, Reply};
 use sixgate::limits::{CONTROL_MTU, SEND_WINDOW};
 use sixgate::server::Server;
 use sixgate::session::data::Format;
@@ -47,7 +47,7 @@ impl Raw {
         time.set(net.now.unix);
         let config = Arc::new(SessionConfig {
             role: Role::Client,
-            tls: TlsContext::client(&config.tls, time).unwrap(),
+            tls: Arc::new(TlsContext::client(&config.tls, time).unwrap()),
             timers: config.timers,
             options: String::new(),
             peer_info: format!("IV_PROTO={proto}\nIV_CIPHERS=AES-256-GCM\n"),
@@ -227,7 +227,7 @@ fn a_refusal_at_a_renegotiation_ends_the_connection() {
     net.run(10_000);
     raw.talk(&mut net);
     net.nodes[0].admit = |request| {
-        assert!(request.renegotiation);
+        assert_eq!(request.occasion, Occasion::Renegotiation);
         Err("no longer".into())
     };
     raw.session.renegotiate(net.now, &mut raw.rng).unwrap();

@@ -3,6 +3,8 @@
 //!
 //! What the server makes of it comes back as a push, which `pushed` reads.
 
+use std::sync::Arc;
+
 use crate::config::{CipherName, ClientRole, Config, Digest, Wrapping};
 use crate::limits::{CONTROL_MTU, MAX_TUN_MTU, SEND_WINDOW};
 use crate::session::occ::options_string;
@@ -21,7 +23,7 @@ pub(super) fn session_config(
     time.set(now.unix);
     Ok(SessionConfig {
         role: Role::Client,
-        tls: TlsContext::client(&config.tls, time)?,
+        tls: Arc::new(TlsContext::client(&config.tls, time)?),
         timers: config.timers,
         options: options_string(config, Role::Client),
         peer_info: peer_info(config),

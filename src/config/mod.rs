@@ -7,6 +7,7 @@
 mod addresses;
 mod build;
 pub mod ccd;
+pub mod difference;
 pub mod directive;
 pub mod dns;
 pub mod hooks;
@@ -16,7 +17,7 @@ mod plan;
 mod problem;
 mod read;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 mod names;
 

@@ -69,7 +69,7 @@ pub(super) fn error_of(lines: &str) -> String {
 }
 
 /// A server with these lines in front of what every server needs.
-pub(super) fn server(lines: &str) -> Loaded {
+pub(crate) fn server(lines: &str) -> Loaded {
     load(&format!("{lines}\n{SERVER}")).unwrap_or_else(|error| panic!("{error}"))
 }
 

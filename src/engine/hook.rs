@@ -79,6 +79,11 @@ impl Environment {
         }
     }
 
+    /// Takes a variable out.
+    pub fn unset(&mut self, name: &str) {
+        self.0.retain(|(known, _)| known != name);
+    }
+
     /// Sets each variable of `other`, too.
     pub fn extend(&mut self, other: &Self) {
         for (name, value) in &other.0 {

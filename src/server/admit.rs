@@ -83,6 +83,23 @@ struct Rules {
     keep_metadata: bool,
 }
 
+impl Rules {
+    fn new(config: &Config, role: &ServerRole) -> Self {
+        let wrap = &config.wrap;
+        Self {
+            shared: match (&wrap.tls_auth, &wrap.tls_crypt) {
+                (Some((key, way)), _) => Some(WrapKey::tls_auth(key, *way, config.auth)),
+                (None, Some(key)) => Some(WrapKey::tls_crypt(key, Role::Server)),
+                // With tls-crypt-v2 alone, a packet without wrapping would be a way around it.
+                (None, None) => wrap.v2_server.is_none().then(WrapKey::none),
+            },
+            v2: wrap.v2_server.clone(),
+            force_cookie: role.force_cookie,
+            keep_metadata: config.hooks.tls_crypt_v2_verify.is_some(),
+        }
+    }
+}
+
 /// The only place that talks to strangers. What it keeps does not grow with their number.
 pub struct Gate {
     rules: Rules,
@@ -96,21 +113,16 @@ pub struct Gate {
 impl Gate {
     /// A gate with a fresh cookie key.
     pub fn new(config: &Config, role: &ServerRole, rng: &mut dyn Random) -> Self {
-        let wrap = &config.wrap;
-        let rules = Rules {
-            shared: match (&wrap.tls_auth, &wrap.tls_crypt) {
-                (Some((key, way)), _) => Some(WrapKey::tls_auth(key, *way, config.auth)),
-                (None, Some(key)) => Some(WrapKey::tls_crypt(key, Role::Server)),
-                // With tls-crypt-v2 alone, a packet without wrapping would be a way around it.
-                (None, None) => wrap.v2_server.is_none().then(WrapKey::none),
-            },
-            v2: wrap.v2_server.clone(),
-            force_cookie: role.force_cookie,
-            keep_metadata: config.hooks.tls_crypt_v2_verify.is_some(),
-        };
         let (answers, period) = role.initial_rate;
         let cookies = Cookies::new(config.timers.handshake, rng);
-        Self::with(rules, cookies, RateLimit::new(answers, period))
+        Self::with(Rules::new(config, role), cookies, RateLimit::new(answers, period))
+    }
+
+    /// Goes by another configuration from now on; who has a cookie already is as welcome as before.
+    pub fn change(&mut self, config: &Config, role: &ServerRole) {
+        let (answers, period) = role.initial_rate;
+        self.rules = Rules::new(config, role);
+        self.limit = RateLimit::new(answers, period);
     }
 
     fn with(rules: Rules, cookies: Cookies, limit: RateLimit) -> Self {

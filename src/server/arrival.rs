@@ -128,7 +128,8 @@ impl Server {
         }
         let moves = settings.v4.is_some() || settings.v6.is_some();
         let Some(applicant) = self.applicant(id) else { return Ok(Step::Learn(0)) };
-        applicant.settings.merge(settings);
+        applicant.settings.merge(settings.clone());
+        applicant.scripted = Some(Box::new(settings));
         if moves {
             // The place it has is not the one it is to have.
             let place = applicant.place.take();
@@ -213,6 +214,7 @@ impl Server {
         let Some(place) = applicant.place.take() else { return Ok(Next::Done) };
         let Place { terms, lease, fixed, prefixes } = place;
         let settings = core::mem::take(&mut applicant.settings);
+        let scripted = applicant.scripted.take();
         let (who, offer) = (applicant.case.who.clone(), applicant.offer.clone());
         let environment = core::mem::take(&mut applicant.case.environment);
         let token = applicant.case.token;
@@ -232,12 +234,15 @@ impl Server {
             lease,
             fixed,
             prefixes,
+            lifetime: self.lifetime(now, &settings),
+            settings,
+            scripted,
+            review: None,
             pushed: None,
             asking: None,
             environment,
             token,
             token_due: due.map(|tokens| now.mono + tokens.renewal()),
-            lifetime: self.lifetime(now, &settings),
             since: now.unix,
             mtu,
             mss: None,

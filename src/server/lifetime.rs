@@ -10,6 +10,7 @@ use crate::time::Instant;
 /// One client's time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Lifetime {
+    begins: Instant,
     /// `session-timeout` is over then.
     ends: Option<Instant>,
     idle: Option<Idle>,
@@ -29,9 +30,20 @@ impl Lifetime {
     pub fn new(now: Instant, session: Option<Duration>, inactive: Option<(Duration, u64)>) -> Self {
         let idle = inactive.filter(|(period, _)| !period.is_zero());
         Self {
+            begins: now,
             ends: session.filter(|time| !time.is_zero()).map(|time| now + time),
             idle: idle.map(|(period, enough)| Idle { period, enough, since: now, bytes: 0 }),
         }
+    }
+
+    /// Other limits for the time that has begun already.
+    pub fn change(&mut self, to: Self) {
+        let ends = to.ends.map(|end| self.begins + end.since(to.begins));
+        let idle = match (self.idle, to.idle) {
+            (Some(old), Some(new)) => Some(Idle { since: old.since, bytes: old.bytes, ..new }),
+            (None | Some(_), new) => new,
+        };
+        *self = Self { begins: self.begins, ends, idle };
     }
 
     /// A packet of this length has passed.
@@ -91,6 +103,20 @@ mod tests {
         let mut any = Lifetime::new(at(0), None, Some((seconds(60), 0)));
         any.count(at(30), 1);
         assert_eq!(any.deadline(), Some(at(90)));
+    }
+
+    #[test]
+    fn other_limits_count_from_the_beginning() {
+        let mut time = Lifetime::new(at(10), Some(seconds(100)), Some((seconds(60), 100)));
+        time.count(at(30), 60);
+        time.change(Lifetime::new(at(40), Some(seconds(50)), Some((seconds(30), 100))));
+        assert_eq!(time.deadline(), Some(at(40)), "idle since 10");
+        time.count(at(39), 40);
+        assert_eq!(time.deadline(), Some(at(60)), "its session, by then 50 s old");
+        time.change(Lifetime::new(at(50), None, None));
+        assert_eq!((time.deadline(), time.over(at(1000))), (None, None));
+        time.change(Lifetime::new(at(50), None, Some((seconds(5), 1))));
+        assert_eq!(time.deadline(), Some(at(55)), "a limit that is new begins now");
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub mod peers;
 pub mod pool;
 pub mod pool_file;
 pub mod push;
+mod reload;
 pub mod routes;
 mod steps;
 pub mod token;
@@ -99,6 +100,8 @@ pub struct Server {
     last_ticket: u64,
     /// Clients let in so far.
     admitted: u64,
+    /// How the review after a reload goes.
+    tally: reload::Tally,
     /// Whether scripts are told of clients.
     scripts: bool,
     tokens: Option<Tokens>,
@@ -113,18 +116,13 @@ pub struct Server {
 impl Server {
     /// A server for this configuration. The error names what to change in it.
     pub fn new(config: Arc<Config>, now: Now, mut rng: Box<dyn Random>) -> Result<Self, String> {
-        let config::Role::Server(role) = config.role.clone() else {
-            return Err("this is the configuration of a client".into());
-        };
-        if role.v4.is_none() && role.v6.is_none() {
-            return Err("neither `server` nor `server-ipv6` is set: no address to give out".into());
-        }
+        let role = role(&config)?;
         let time = SharedUnixTime::default();
         time.set(now.unix);
         let tls = TlsContext::server(&config.tls, time)?;
         let session = Arc::new(SessionConfig {
             role: Role::Server,
-            tls,
+            tls: Arc::new(tls),
             timers: config.timers,
             options: options_string(&config, Role::Server),
             peer_info: String::new(),
@@ -133,9 +131,7 @@ impl Server {
             send_window: SEND_WINDOW,
         });
         let clients = role.max_clients;
-        let prefixes = clients.saturating_mul(PREFIXES_PER_CLIENT).saturating_add(SPARE_PREFIXES);
-        let remember = clients.saturating_mul(REMEMBERED_PER_CLIENT);
-        let mut pools = Pools::new(role.v4_pool, role.v6_pool, remember);
+        let mut pools = Pools::new(role.v4_pool, role.v6_pool, remembered(clients));
         let own = [role.v4.map(|own| own.addr().into()), role.v6.map(|own| own.addr().into())];
         own.into_iter().flatten().for_each(|address: IpAddr| pools.reserve(address, OURSELVES));
         let tokens = role.login.token.as_ref().map(|policy| Tokens::new(policy, &mut *rng));
@@ -146,7 +142,7 @@ impl Server {
             push: push::inherited(&config, &role),
             session,
             peers: Peers::with_capacity(clients.saturating_add(MAX_HALF_OPEN)),
-            routes: Routes::with_capacity(prefixes),
+            routes: Routes::with_capacity(prefixes(clients)),
             pools,
             revoked: config.tls.revoked.clone(),
             rng,
@@ -157,6 +153,7 @@ impl Server {
             deadline: None,
             last_ticket: 0,
             admitted: 0,
+            tally: reload::Tally::default(),
             icmp: RateLimit::new(ICMP_RATE, Duration::from_secs(1)),
             complaints: RateLimit::new(COMPLAINTS, Duration::from_secs(60)),
             save_due: None,
@@ -226,6 +223,27 @@ impl Server {
         let theirs = self.peers.get(id).and_then(|entry| entry.peer.deadline());
         self.deadline = [self.deadline, theirs].into_iter().flatten().min();
     }
+}
+
+/// What a server is configured to be.
+fn role(config: &Config) -> Result<ServerRole, String> {
+    let config::Role::Server(role) = config.role.clone() else {
+        return Err("this is the configuration of a client".into());
+    };
+    if role.v4.is_none() && role.v6.is_none() {
+        return Err("neither `server` nor `server-ipv6` is set: no address to give out".into());
+    }
+    Ok(role)
+}
+
+/// The size of the route table for so many clients, in prefixes of each family.
+const fn prefixes(clients: usize) -> usize {
+    clients.saturating_mul(PREFIXES_PER_CLIENT).saturating_add(SPARE_PREFIXES)
+}
+
+/// Names with an address of their own, for so many clients.
+const fn remembered(clients: usize) -> usize {
+    clients.saturating_mul(REMEMBERED_PER_CLIENT)
 }
 
 impl Engine for Server {

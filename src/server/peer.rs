@@ -16,6 +16,7 @@ use crate::server::case::{Case, Place};
 use crate::server::lifetime::Lifetime;
 use crate::server::negotiate::{Offer, Terms};
 use crate::server::pool::Lease;
+use crate::server::reload::Review;
 use crate::server::token::TokenSession;
 use crate::session::{PeerIdentity, Session};
 use crate::time::{Instant, UnixTime};
@@ -143,6 +144,8 @@ pub struct Applicant {
     pub offer: Offer,
     /// What is different for it.
     pub settings: Box<ClientSettings>,
+    /// The part of that which a script has said.
+    pub scripted: Option<Box<ClientSettings>>,
     /// What it has been given already.
     pub place: Option<Place>,
 }
@@ -150,7 +153,7 @@ pub struct Applicant {
 impl Applicant {
     /// Nothing is decided.
     pub fn new(case: Case, offer: Offer) -> Self {
-        Self { case, offer, settings: Box::default(), place: None }
+        Self { case, offer, settings: Box::default(), scripted: None, place: None }
     }
 }
 
@@ -170,6 +173,12 @@ pub struct Client {
     pub fixed: Lease,
     /// What it may send from: its addresses, and the networks behind it.
     pub prefixes: Vec<IpNet>,
+    /// What is different for it.
+    pub settings: Box<ClientSettings>,
+    /// The part of that which a script has said.
+    pub scripted: Option<Box<ClientSettings>>,
+    /// The configuration has been read again, and it is not decided yet what that means for it.
+    pub review: Option<Box<Review>>,
     /// PUSH_REPLY, in parts.
     pub push: Vec<String>,
     /// When it was sent last.

@@ -51,6 +51,13 @@ impl<P> Peers<P> {
         Self { slots, by_session: BTreeMap::new() }
     }
 
+    /// Room for as many peers at least.
+    pub fn grow(&mut self, capacity: usize) {
+        if capacity > self.slots.len() {
+            self.slots.resize_with(capacity, || None);
+        }
+    }
+
     /// Adds a peer at the lowest free id [1.5]. Also full when there is this very session already.
     pub fn insert(
         &mut self,

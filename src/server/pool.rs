@@ -67,6 +67,37 @@ impl Pools {
         }
     }
 
+    /// Pools of another shape: who has or had an address that is in them still has it.
+    pub fn reshape(&mut self, v4: Option<PoolV4>, v6: Option<PoolV6>, remember: usize) {
+        let mut next = Self::new(v4, v6, remember);
+        next.changed = self.changed;
+        if let Some((pool, slots)) = self.v4.take() {
+            for (at, slot) in slots.used {
+                let place = next.at_v4(Some(pool.address(at).0));
+                if let Some((at, new)) = place {
+                    new.adopt(at, slot, slots.releases);
+                }
+            }
+        }
+        if let Some((pool, slots)) = self.v6.take() {
+            for (at, slot) in slots.used {
+                let place = next.at_v6(Some(pool.address(at)));
+                if let Some((at, new)) = place {
+                    new.adopt(at, slot, slots.releases);
+                }
+            }
+        }
+        *self = next;
+    }
+
+    /// Whether an address is one of a pool.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => self.v4.as_ref().is_some_and(|(pool, _)| pool.index(v4).is_some()),
+            IpAddr::V6(v6) => self.v6.as_ref().is_some_and(|(pool, _)| pool.index(v6).is_some()),
+        }
+    }
+
     /// Keeps an address for `name`: nobody else gets it from now on. What lies outside of the
     /// pools needs no keeping.
     pub fn reserve(&mut self, address: IpAddr, name: &str) {
@@ -81,6 +112,17 @@ impl Pools {
                     slots.reserve(at, name);
                 }
             }
+        }
+    }
+
+    /// Keeps an address for `name` even if somebody has it, who has to go then.
+    pub fn seize(&mut self, address: IpAddr, name: &str) {
+        let place = match address {
+            IpAddr::V4(v4) => self.at_v4(Some(v4)),
+            IpAddr::V6(v6) => self.at_v6(Some(v6)),
+        };
+        if let Some((at, slots)) = place {
+            slots.put(at, name, Some(0), true);
         }
     }
 
@@ -236,11 +278,20 @@ impl Slots {
         self.used.insert(at, Slot { name: name.to_owned(), released, reserved, fixed });
     }
 
-    /// Keeps an address for `name`; one that somebody holds stays with its holder until then.
+    /// Keeps an address for `name`; one that somebody else holds stays with its holder until then.
     fn reserve(&mut self, at: u32, name: &str) {
-        let held = self.used.get(&at).is_some_and(|slot| slot.released.is_none());
-        if !held {
-            self.put(at, name, Some(0), true);
+        match self.used.get_mut(&at).filter(|slot| slot.released.is_none()) {
+            Some(held) => held.reserved |= held.name == name,
+            None => self.put(at, name, Some(0), true),
+        }
+    }
+
+    /// Takes an address over from slots that have counted so many releases; what the server had for
+    /// itself stays behind.
+    fn adopt(&mut self, at: u32, slot: Slot, releases: u32) {
+        if !slot.name.is_empty() {
+            self.releases = releases;
+            self.used.insert(at, slot);
         }
     }
 

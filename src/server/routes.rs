@@ -31,6 +31,13 @@ impl Routes {
         Self { v4: Trie::with_capacity(prefixes), v6: Trie::with_capacity(prefixes) }
     }
 
+    /// Room for as many prefixes at least; the memory is taken as they come.
+    pub fn grow(&mut self, prefixes: usize) {
+        for trie in [&mut self.v4, &mut self.v6] {
+            trie.capacity = trie.capacity.max(Trie::capacity_for(prefixes));
+        }
+    }
+
     /// Makes `peer` the owner of `net` (host bits are ignored) and returns who owned exactly this
     /// prefix before. When the table is full nothing changes.
     pub fn insert(&mut self, net: IpNet, peer: PeerId) -> Result<Option<PeerId>, Full> {
@@ -136,8 +143,14 @@ struct Trie {
 
 impl Trie {
     fn with_capacity(prefixes: usize) -> Self {
-        let capacity = prefixes.saturating_mul(2).min(NONE as usize);
+        let capacity = Self::capacity_for(prefixes);
         Self { nodes: Vec::with_capacity(capacity), capacity, used: 0, free: NONE, root: NONE }
+    }
+
+    /// In nodes.
+    const fn capacity_for(prefixes: usize) -> usize {
+        let nodes = prefixes.saturating_mul(2);
+        if nodes < NONE as usize { nodes } else { NONE as usize }
     }
 
     fn lookup(&self, bits: u128, width: u8) -> Option<PeerId> {

@@ -2,7 +2,9 @@
 
 use crate::config::ClientSettings;
 use crate::config::hooks::Program;
-use crate::engine::{AdmitRequest, Command, HookInput, HookKind, HookOutcome, HookRequest, PeerId};
+use crate::engine::{
+    AdmitRequest, Command, HookInput, HookKind, HookOutcome, HookRequest, Occasion, PeerId,
+};
 use crate::server::Server;
 use crate::server::auth::Refusal;
 use crate::server::case::{Case, Step};
@@ -144,7 +146,10 @@ impl Server {
             common_name: case.who.name().to_owned(),
             serial: case.who.identity.serial.clone(),
             from,
-            renegotiation: case.renegotiation,
+            occasion: match case.renegotiation {
+                true => Occasion::Renegotiation,
+                false => Occasion::Arrival,
+            },
         };
         self.commands.push_back(Command::Admit(Box::new(request)));
         Ok(Next::Wait)
@@ -165,6 +170,9 @@ impl Server {
         ticket: u64,
         verdict: Result<Box<ClientSettings>, String>,
     ) {
+        if let Some(id) = self.reviewed_by(ticket) {
+            return self.review(now, id, verdict);
+        }
         let Some((id, Step::Decision)) = self.whose(ticket) else { return };
         let settings = match verdict {
             Ok(settings) => settings,

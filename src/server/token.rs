@@ -73,11 +73,15 @@ impl Tokens {
     /// With the configured key or a fresh one.
     pub fn new(policy: &TokenPolicy, rng: &mut dyn Random) -> Self {
         let key = policy.secret.clone().unwrap_or_else(|| TokenKey::generate(rng));
-        // As long as the hash's block, so that the HMAC takes it as it is.
-        let mut padded = Zeroizing::new([0; 64]);
-        padded.iter_mut().zip(key.hmac_key()).for_each(|(place, byte)| *place = *byte);
-        let keyed = Hmac::new(&(*padded).into());
-        Self { keyed, lifetime: policy.lifetime, renewal: policy.renewal }
+        Self { keyed: keyed(&key), lifetime: policy.lifetime, renewal: policy.renewal }
+    }
+
+    /// Goes by another policy; a random key stays unless there is a configured one now.
+    pub fn change(&mut self, policy: &TokenPolicy) {
+        if let Some(key) = &policy.secret {
+            self.keyed = keyed(key);
+        }
+        (self.lifetime, self.renewal) = (policy.lifetime, policy.renewal);
     }
 
     /// How often a client is to get a new one.
@@ -144,6 +148,13 @@ impl Tokens {
         mac.update(signed);
         mac
     }
+}
+
+fn keyed(key: &TokenKey) -> Hmac<Sha256> {
+    // As long as the hash's block, so that the HMAC takes it as it is.
+    let mut padded = Zeroizing::new([0; 64]);
+    padded.iter_mut().zip(key.hmac_key()).for_each(|(place, byte)| *place = *byte);
+    Hmac::new(&(*padded).into())
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ pub struct SessionConfig {
     /// Which end we are.
     pub role: Role,
     /// Our certificate and the checks on the peer's.
-    pub tls: TlsContext,
+    pub tls: Arc<TlsContext>,
     /// Times.
     pub timers: config::Timers,
     /// Our OCC string [5.2]; see [`occ::options_string`].

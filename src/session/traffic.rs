@@ -1,13 +1,14 @@
 //! Data packets in and out by the right key, and keeping the path alive with pings [3.7, 6.4].
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use crate::buf::PacketMut;
 use crate::config;
 use crate::engine::DropReason;
 use crate::session::data::{OpenError, Payload, SealError, framing};
 use crate::session::timers::{Timer, Timers};
-use crate::session::{DataParams, Session};
+use crate::session::{DataParams, Session, SessionConfig};
 use crate::time::{Instant, Now};
 use crate::wire::control::{KeyId, Opcode};
 
@@ -86,6 +87,20 @@ impl Session {
         (self.keepalive.ping, self.keepalive.restart) = (ping, ping_restart);
         if self.has_keys() && self.failing.is_none() {
             self.keepalive.restart(now.mono, &mut self.timers);
+        }
+    }
+
+    /// Goes by other settings of the same role; the key in use keeps its lifetime.
+    pub fn reconfigure(
+        &mut self,
+        now: Now,
+        config: Arc<SessionConfig>,
+        ping: Option<Duration>,
+        ping_restart: Option<Duration>,
+    ) {
+        self.config = config;
+        if (self.keepalive.ping, self.keepalive.restart) != (ping, ping_restart) {
+            self.set_keepalive(now, ping, ping_restart);
         }
     }
 

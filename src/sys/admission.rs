@@ -4,9 +4,13 @@
 //! changed since the server started: the revocation list of `crl-verify`, whose file is read again
 //! when it changes, and the serial numbers that `sixgate client revoke` has named; then the client's own file
 //! is read. What is refused here is told to the client and logged by the engine.
+//!
+//! A configuration that is read again replaces all of that in one step, or nothing.
 
 use std::fs;
 use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateRevocationListDer;
@@ -14,23 +18,50 @@ use rustls::pki_types::pem::PemObject;
 use webpki::{BorrowedCertRevocationList, CertRevocationList};
 
 use super::client_files::ClientFolder;
-use super::event_loop::Upkeep;
-use super::state;
+use super::client_files::Survey;
+use super::event_loop::{Reload, Upkeep};
+use super::reload::{Next, Source};
 use super::store::DiskFiles;
-use crate::config::{ClientSettings, Files, Tls};
-use crate::engine::{AdmitRequest, Reply};
+use super::{remarks, state};
+use crate::config::ccd::DEFAULT;
+use crate::config::{ClientSettings, Config, Files, Role, Tls};
+use crate::engine::{AdmitRequest, Engine, Occasion, Reply};
+use crate::server::Server;
 use crate::time::{Instant, Now};
 
 /// How often a renewal is considered. Its cost is reading one file; routers get the time from the
 /// network some time after the start, and a day would be long to wait for that.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
 
-/// How an engine takes new certificates or a new revocation list.
-pub type ReplaceIdentity<E> = fn(&mut E, &Tls) -> Result<(), String>;
+/// What a server's engine is told beside the traffic.
+pub trait Serves: Engine {
+    /// New certificates or a new revocation list; on error everything stays.
+    fn replace_identity(&mut self, tls: &Tls) -> Result<(), String>;
+    /// Addresses that a per-client file names.
+    fn reserve(&mut self, name: &str, settings: &ClientSettings);
+    /// Another configuration; on error everything stays.
+    fn reload(&mut self, now: Now, config: Arc<Config>) -> Result<(), String>;
+}
+
+impl Serves for Server {
+    fn replace_identity(&mut self, tls: &Tls) -> Result<(), String> {
+        Self::replace_identity(self, tls)
+    }
+
+    fn reserve(&mut self, name: &str, settings: &ClientSettings) {
+        Self::reserve(self, name, settings);
+    }
+
+    fn reload(&mut self, now: Now, config: Arc<Config>) -> Result<(), String> {
+        Self::reload(self, now, config)
+    }
+}
 
 /// [`Upkeep`] of a server.
-pub struct ServerUpkeep<E> {
-    replace: ReplaceIdentity<E>,
+pub struct ServerUpkeep {
+    source: Rc<Source>,
+    /// What is in force, but for certificates and revocations, which may be newer in `tls`.
+    config: Arc<Config>,
     tls: Tls,
     /// The folder that the certificates are renewed from.
     state: Option<PathBuf>,
@@ -41,19 +72,29 @@ pub struct ServerUpkeep<E> {
     folder: Option<ClientFolder>,
 }
 
-impl<E> ServerUpkeep<E> {
-    /// For a server with the certificates `tls`, in charge of the folder `state`, whose clients may
-    /// have files in `folder`.
-    pub fn new(
-        tls: Tls,
-        state: Option<PathBuf>,
-        folder: Option<ClientFolder>,
-        replace: ReplaceIdentity<E>,
-    ) -> Self {
+impl ServerUpkeep {
+    /// For a server with this configuration, which came from `source`.
+    pub fn new(source: Rc<Source>, config: Arc<Config>) -> Self {
+        let folder = match &config.role {
+            Role::Server(role) => ClientFolder::new(role),
+            Role::Client(_) => None,
+        };
+        let (tls, state) = (config.tls.clone(), config.process.state.clone());
         let crl_time = tls.crl.as_ref().and_then(|(path, _)| modified(path));
-        let mut upkeep = Self { replace, tls, state, crl_time, crl: Vec::new(), folder };
+        let crl = Vec::new();
+        let mut upkeep = Self { source, config, tls, state, crl_time, crl, folder };
         upkeep.parse_crl();
         upkeep
+    }
+
+    /// Says what looks like a mistake, and has the engine keep the addresses that files name.
+    pub fn survey<E: Serves>(&self, engine: &mut E) {
+        let Role::Server(role) = &self.config.role else { return };
+        let survey: Survey = self.folder.as_ref().map(ClientFolder::survey).unwrap_or_default();
+        remarks::server(role, &survey).iter().for_each(|remark| log::warn!("{remark}"));
+        for (name, settings) in survey.settings.iter().filter(|(name, _)| name != DEFAULT) {
+            engine.reserve(name, settings);
+        }
     }
 
     fn parse_crl(&mut self) {
@@ -65,7 +106,7 @@ impl<E> ServerUpkeep<E> {
     }
 
     /// Reads the revocation list again if it has changed.
-    fn refresh_crl(&mut self, engine: &mut E) {
+    fn refresh_crl<E: Serves>(&mut self, engine: &mut E) {
         let Some((path, _)) = &self.tls.crl else { return };
         let path = path.clone();
         let time = modified(&path);
@@ -88,13 +129,13 @@ impl<E> ServerUpkeep<E> {
         self.crl_time = time;
     }
 
-    fn replace(&self, engine: &mut E) {
-        if let Err(error) = (self.replace)(engine, &self.tls) {
+    fn replace<E: Serves>(&self, engine: &mut E) {
+        if let Err(error) = engine.replace_identity(&self.tls) {
             log::error!("new certificates or revocation list not taken: {error}");
         }
     }
 
-    fn renew(&mut self, engine: &mut E, now: Now) {
+    fn renew<E: Serves>(&mut self, engine: &mut E, now: Now) {
         let Some(state) = &self.state else { return };
         match state::renew_if_due(state, now.unix) {
             Ok(None) => {}
@@ -114,7 +155,7 @@ impl<E> ServerUpkeep<E> {
     }
 }
 
-impl<E: crate::engine::Engine> Upkeep<E> for ServerUpkeep<E> {
+impl<E: Serves> Upkeep<E> for ServerUpkeep {
     fn admit(
         &mut self,
         engine: &mut E,
@@ -128,7 +169,9 @@ impl<E: crate::engine::Engine> Upkeep<E> for ServerUpkeep<E> {
         }
         match &self.folder {
             // What was decided when it came in holds for as long as it stays.
-            Some(folder) if !request.renegotiation => folder.settings(&request.common_name),
+            Some(folder) if request.occasion != Occasion::Renegotiation => {
+                folder.settings(&request.common_name)
+            }
             Some(_) | None => Ok(Box::default()),
         }
     }
@@ -149,11 +192,27 @@ impl<E: crate::engine::Engine> Upkeep<E> for ServerUpkeep<E> {
             let mut new = list.serials();
             new.retain(|serial| !self.tls.revoked.contains(serial));
             if !new.is_empty() {
-                self.revoke(&new);
+                Upkeep::<E>::revoke(self, &new);
                 engine.handle_reply(now, Reply::Revoked(new));
             }
         }
         now.mono + RENEWAL_CHECK
+    }
+
+    fn reload(&mut self, engine: &mut E, now: Now) -> Reload {
+        let config: Arc<Config> = match self.source.read_again(&self.config) {
+            Next::Old => return Reload::Kept,
+            Next::Restart(config) => return Reload::Restart(config),
+            Next::Change(config) => Arc::from(config),
+        };
+        if let Err(error) = engine.reload(now, Arc::clone(&config)) {
+            log::error!("the configuration is not taken, the old one stays in force: {error}");
+            return Reload::Kept;
+        }
+        let next = Self::new(Rc::clone(&self.source), Arc::clone(&config));
+        let old = core::mem::replace(self, next).config;
+        self.survey(engine);
+        Reload::Changed { old, new: config }
     }
 }
 
@@ -187,8 +246,6 @@ fn is_listed(list: &CertRevocationList<'_>, serial: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use zeroize::Zeroizing;
-
     use super::*;
     use crate::buf::PacketMut;
     use crate::engine::{ClientInfo, Command, DropCounters, Endpoint, Engine, PeerId, Verdict};
@@ -199,6 +256,17 @@ mod tests {
         replaced: usize,
         revoked: Vec<Vec<u8>>,
         drops: DropCounters,
+    }
+
+    impl Serves for Told {
+        fn replace_identity(&mut self, _: &Tls) -> Result<(), String> {
+            self.replaced += 1;
+            Ok(())
+        }
+        fn reserve(&mut self, _: &str, _: &ClientSettings) {}
+        fn reload(&mut self, _: Now, _: Arc<Config>) -> Result<(), String> {
+            Ok(())
+        }
     }
 
     impl Engine for Told {
@@ -234,36 +302,21 @@ mod tests {
         }
     }
 
-    fn tls(crl: Option<(PathBuf, Vec<u8>)>) -> Tls {
-        Tls {
-            ca: Vec::new(),
-            cert: Vec::new(),
-            key: Zeroizing::new(Vec::new()),
-            only_tls13: false,
-            only_tls12: false,
-            require_usage: false,
-            verify_name: None,
-            crl,
-            revoked: vec![vec![9]],
-            client_certificate: crate::config::hooks::ClientCertificate::Require,
-        }
+    fn upkeep(crl: Option<(PathBuf, Vec<u8>)>) -> ServerUpkeep {
+        let mut config = crate::config::tests::server("server-ipv6 fd00:1::/64").config;
+        config.tls.crl = crl;
+        config.tls.revoked = vec![vec![9]];
+        ServerUpkeep::new(Rc::new(Source::arguments(Vec::new())), Arc::new(config))
     }
 
-    fn upkeep(tls: Tls) -> ServerUpkeep<Told> {
-        ServerUpkeep::new(tls, None, None, |engine: &mut Told, _| {
-            engine.replaced += 1;
-            Ok(())
-        })
-    }
-
-    fn admit(upkeep: &mut ServerUpkeep<Told>, engine: &mut Told, serial: &[u8]) -> bool {
+    fn admit(upkeep: &mut ServerUpkeep, engine: &mut Told, serial: &[u8]) -> bool {
         let request = AdmitRequest {
             ticket: 1,
             peer: PeerId(0),
             common_name: "laptop".into(),
             serial: serial.to_vec(),
             from: Endpoint::new("192.0.2.1:1".parse().unwrap()),
-            renegotiation: false,
+            occasion: Occasion::Arrival,
         };
         upkeep.admit(engine, Now::default(), &request).is_ok()
     }
@@ -295,9 +348,9 @@ mod tests {
 
     #[test]
     fn named_serial_numbers_are_shut_out() {
-        let (mut upkeep, mut engine) = (upkeep(tls(None)), Told::default());
+        let (mut upkeep, mut engine) = (upkeep(None), Told::default());
         assert!(admit(&mut upkeep, &mut engine, &[8]) && !admit(&mut upkeep, &mut engine, &[9]));
-        upkeep.revoke(&[vec![8]]);
+        Upkeep::<Told>::revoke(&mut upkeep, &[vec![8]]);
         assert!(!admit(&mut upkeep, &mut engine, &[8]));
     }
 
@@ -312,7 +365,7 @@ mod tests {
         };
         write(&crl(0x81), 1_000_000);
         let bytes = fs::read(&path).unwrap();
-        let (mut upkeep, mut engine) = (upkeep(tls(Some((path.clone(), bytes)))), Told::default());
+        let (mut upkeep, mut engine) = (upkeep(Some((path.clone(), bytes))), Told::default());
         assert!(!admit(&mut upkeep, &mut engine, &[0x81, 2, 3]));
         assert!(admit(&mut upkeep, &mut engine, &[0x71, 2, 3]));
         assert_eq!(engine.replaced, 0);

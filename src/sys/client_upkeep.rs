@@ -1,16 +1,24 @@
-//! What a client's event loop asks of the outside world: nothing. It is the server that is asked whom
-//! it admits.
+//! What a client's event loop asks of the outside world: its configuration again. It is the server
+//! that is asked whom it admits.
 
 use core::time::Duration;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use super::event_loop::Upkeep;
+use super::event_loop::{Reload, Upkeep};
+use super::reload::{self, Next, Source};
 use crate::client::Client;
-use crate::config::ClientSettings;
-use crate::engine::AdmitRequest;
+use crate::config::{ClientSettings, Config};
+use crate::engine::{AdmitRequest, Engine, Reply};
 use crate::time::{Instant, Now};
 
 /// Upkeep of a process that is a client.
-pub struct ClientUpkeep;
+pub struct ClientUpkeep {
+    /// Where the configuration comes from.
+    pub source: Rc<Source>,
+    /// What is in force.
+    pub config: Arc<Config>,
+}
 
 impl Upkeep<Client> for ClientUpkeep {
     fn admit(
@@ -26,5 +34,21 @@ impl Upkeep<Client> for ClientUpkeep {
 
     fn tend(&mut self, _: &mut Client, now: Now) -> Instant {
         now.mono + Duration::MAX
+    }
+
+    /// There is one connection only, and it begins anew in any case.
+    fn reload(&mut self, engine: &mut Client, now: Now) -> Reload {
+        match self.source.read_again(&self.config) {
+            Next::Old => Reload::Kept,
+            Next::Restart(config) => Reload::Restart(config),
+            Next::Change(config) => match reload::may_restart(&self.config, &config) {
+                Ok(()) => Reload::Restart(config),
+                Err(why) => {
+                    log::warn!("connecting again with the old configuration: {why}");
+                    engine.handle_reply(now, Reply::Restart);
+                    Reload::Kept
+                }
+            },
+        }
     }
 }

@@ -15,8 +15,10 @@
 //! [`Upkeep`]'s business.
 
 mod packets;
+mod reload;
 
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::packets::{Inbound, Outgoing};
@@ -33,7 +35,7 @@ use super::tunnel::TunnelConfig;
 use super::udp::UdpSocket;
 use super::watch::Watch;
 use crate::buf::PacketBuf;
-use crate::config::ClientSettings;
+use crate::config::{ClientSettings, Config};
 use crate::engine::{AdmitRequest, Command, Engine, ExitReason, Reply};
 use crate::limits::MAX_HOOKS;
 use crate::time::{Instant, Now};
@@ -63,6 +65,23 @@ pub trait Upkeep<E> {
     fn revoke(&mut self, serials: &[Vec<u8>]);
     /// Does what is due, and says when to be called again.
     fn tend(&mut self, engine: &mut E, now: Now) -> Instant;
+    /// Reads the configuration again, and puts it in force as far as the engine is concerned.
+    fn reload(&mut self, engine: &mut E, now: Now) -> Reload;
+}
+
+/// What a configuration that was read again means for the loop.
+pub enum Reload {
+    /// Nothing: the old one stays in force, or there is nothing but the engine to change.
+    Kept,
+    /// The engine has the new one.
+    Changed {
+        /// In force until now.
+        old: Arc<Config>,
+        /// In force from now on.
+        new: Arc<Config>,
+    },
+    /// The loop is to end, and everything to be opened anew for this one.
+    Restart(Box<Config>),
 }
 
 /// Everything open, ready to run.
@@ -92,8 +111,9 @@ pub struct EventLoop<E, U> {
 }
 
 impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
-    /// Runs until the engine ends; an error is one line for the user.
-    pub fn run(self) -> Result<(), String> {
+    /// Runs until the engine ends, or until everything has to be opened anew for another
+    /// configuration, which is returned then; an error is one line for the user.
+    pub fn run(self) -> Result<Option<Box<Config>>, String> {
         let mut turns = Turns {
             shell: self,
             clock: Clock::new(),
@@ -104,6 +124,7 @@ impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
             upkeep_due: Instant::ZERO,
             follow_at: None,
             leave_at: None,
+            next: None,
             child_ended: false,
             unfinished: false,
             end: None,
@@ -116,7 +137,7 @@ impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
                 turns.last_reports(&end);
                 let EventLoop { hooks, tunnel, .. } = &mut turns.shell;
                 hooks.take_down(|| tunnel.revert());
-                return end;
+                return end.map(|()| turns.next.take());
             }
             turns.wait(&mut descriptors);
             turns.turn(&descriptors);
@@ -140,6 +161,8 @@ struct Turns<E, U> {
     follow_at: Option<Instant>,
     /// When to end without the engine's consent.
     leave_at: Option<Instant>,
+    /// What to start over with after the end.
+    next: Option<Box<Config>>,
     /// A script may have ended.
     child_ended: bool,
     /// A bounded step stopped before its end: do not sleep.

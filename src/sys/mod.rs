@@ -29,6 +29,7 @@ pub mod outside;
 mod poll;
 pub mod privilege;
 pub mod process;
+pub mod reload;
 pub mod remarks;
 pub mod reports;
 pub mod resolve;

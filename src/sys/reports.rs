@@ -14,7 +14,7 @@ use super::poll::PollSet;
 use super::signal::{Signal, Signals};
 use super::store::read_optional;
 use super::{logger, process};
-use crate::config::{Config, PoolPersist, Role};
+use crate::config::{Config, PoolPersist, Process, Role};
 use crate::engine::{ClientInfo, TunnelSettings};
 use crate::manage::status::{self, Format};
 use crate::manage::{Action, Addresses, Traffic, TunnelState, View};
@@ -60,16 +60,11 @@ impl Reports {
             Role::Server(role) => (true, role.pool_persist.as_ref()),
             Role::Client(_) => (false, None),
         };
-        let status = process.status_file.as_ref().map(|(path, every)| {
-            let file = OutputFile::open("status", path)?;
-            let format = Format::from_number(process.status_version.into()).unwrap_or_default();
-            Ok::<_, String>(StatusFile { file, every: *every, due: Instant::ZERO, format })
-        });
         let management =
             process.management.as_ref().map(|config| ManagementSocket::bind(config, server));
         let mut reports = Self {
             management: management.transpose()?,
-            status: status.transpose()?,
+            status: StatusFile::open(process)?,
             leases: persist.map(Leases::open).transpose()?,
             server,
             ..Self::default()
@@ -161,6 +156,24 @@ impl Reports {
         }
     }
 
+    /// Everything is about to be opened anew.
+    pub fn restarting(&mut self) {
+        self.own = Addresses::default();
+        self.state(TunnelState::Reconnecting, "SIGHUP", None);
+    }
+
+    /// Another configuration is in force.
+    pub fn change(&mut self, old: &Process, new: &Process) {
+        let status = |process: &Process| (process.status_file.clone(), process.status_version);
+        if status(old) == status(new) {
+            return;
+        }
+        match StatusFile::open(new) {
+            Ok(status) => self.status = status,
+            Err(error) => log::error!("{error}; the old status file stays in use"),
+        }
+    }
+
     /// The end has come, because of this.
     pub fn ending(&mut self, reason: &str) {
         self.own = Addresses::default();
@@ -230,6 +243,13 @@ impl Reports {
 }
 
 impl StatusFile {
+    fn open(process: &Process) -> Result<Option<Self>, String> {
+        let Some((path, every)) = &process.status_file else { return Ok(None) };
+        let file = OutputFile::open("status", path)?;
+        let format = Format::from_number(process.status_version.into()).unwrap_or_default();
+        Ok(Some(Self { file, every: *every, due: Instant::ZERO, format }))
+    }
+
     fn write(&mut self, server: bool, view: &View) {
         self.file.overwrite(&match server {
             true => status::server(view, self.format),

@@ -4,11 +4,15 @@
 //! the device; then privileges are given up for good. The files that the configuration names have
 //! been read by then, and what is read again later (a revocation list, per-client files) must be
 //! readable by `user`.
+//!
+//! A configuration that was changed so much that all this has to be opened again ends the loop, and
+//! everything is done once more for the new one, with the privileges that are left.
 
 use std::fs::OpenOptions;
 use std::net::Ipv6Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -25,6 +29,7 @@ use super::logger::{self, Target};
 use super::netlink::Netlink;
 use super::privilege::{self, Identity};
 use super::process::{self, PidFile};
+use super::reload::{self, Source};
 use super::reports::Reports;
 use super::resolve::Resolver;
 use super::signal::Signals;
@@ -38,22 +43,46 @@ use super::{commands, remarks, state};
 use crate::cli;
 #[cfg(feature = "client")]
 use crate::client::Client;
-use crate::config::ccd::DEFAULT;
 use crate::config::{self, Config, ConfigError, Loaded, Process, Role, ServerRole};
 use crate::engine::{Engine, TunnelSettings};
 use crate::server::Server;
 
 /// Runs what the configuration describes until it ends; an error is one line for the user.
-pub fn run(mut config: Config) -> Result<(), String> {
+pub fn run(source: Source) -> Result<(), String> {
+    let config = load(source.read())?;
+    run_loaded(source, config)
+}
+
+fn run_loaded(source: Source, mut config: Config) -> Result<(), String> {
     start_log(&config.process)?;
-    if let Some(state) = &config.process.state {
-        let revoked = state::revoked(state)?;
-        revoked.notes.iter().for_each(|note| log::warn!("{note}"));
-        config.tls.revoked.extend(revoked.serials());
+    reload::add_revoked(&mut config)?;
+    source.settle(&config);
+    let source = Rc::new(source);
+    let mut start = Start::First;
+    while let Some(next) = run_once(&source, config, start)? {
+        config = *next;
+        start = Start::Again;
+        start_log_again(&config.process);
     }
+    Ok(())
+}
+
+/// Whether the process is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    First,
+    Again,
+}
+
+/// Runs until the end, or until everything has to be opened anew for the configuration returned.
+fn run_once(
+    source: &Rc<Source>,
+    config: Config,
+    start: Start,
+) -> Result<Option<Box<Config>>, String> {
     let mut reports = Reports::open(&config)?;
     if !reports.hold()? {
-        return Ok(());
+        return Ok(None);
     }
     let config = Arc::new(config);
     let now = Clock::new().now();
@@ -61,30 +90,21 @@ pub fn run(mut config: Config) -> Result<(), String> {
     match &config.role {
         Role::Server(role) => {
             let mut engine = Server::new(Arc::clone(&config), now, random)?;
-            let folder = ClientFolder::new(role);
-            let survey = folder.as_ref().map(ClientFolder::survey).unwrap_or_default();
-            remarks::server(role, &survey).iter().for_each(|remark| log::warn!("{remark}"));
-            for (name, settings) in survey.settings.iter().filter(|(name, _)| name != DEFAULT) {
-                engine.reserve(name, settings);
-            }
+            let upkeep = ServerUpkeep::new(Rc::clone(source), Arc::clone(&config));
+            upkeep.survey(&mut engine);
             if let (Some(persist), Some(file)) = (&role.pool_persist, reports.leases()) {
                 for (line, fault) in engine.restore_pool(file) {
                     log::warn!("{}:{line}: {fault}", persist.file.display());
                 }
             }
-            let upkeep = ServerUpkeep::new(
-                config.tls.clone(),
-                config.process.state.clone(),
-                folder,
-                Server::replace_identity,
-            );
             let settings = server_settings(role, config.device.mtu);
-            serve(&config, engine, upkeep, Some(settings), reports)
+            serve(&config, engine, upkeep, Some(settings), reports, start)
         }
         #[cfg(feature = "client")]
         Role::Client(_) => {
             let engine = Client::new(Arc::clone(&config), now, random)?;
-            serve(&config, engine, ClientUpkeep, None, reports)
+            let upkeep = ClientUpkeep { source: Rc::clone(source), config: Arc::clone(&config) };
+            serve(&config, engine, upkeep, None, reports, start)
         }
         #[cfg(not(feature = "client"))]
         Role::Client(_) => Err("this sixgate was built without the client role".into()),
@@ -112,10 +132,8 @@ pub fn up(options: &cli::Up) -> Result<(), String> {
     require_privilege()?;
     let ensured =
         init(&cli::Init { dir: options.dir.clone(), endpoint: options.endpoint.clone() })?;
-    let mut config = load(config::load_file(&ensured.config, &DiskFiles))?;
-    if options.syslog {
-        config.process.syslog = Some("sixgate".into());
-    }
+    let source = Source::file(&ensured.config).with_syslog(options.syslog);
+    let config = load(source.read())?;
     if let Role::Server(role) = &config.role {
         for (name, net) in [("IPv4", role.v4.map(IpNet::V4)), ("IPv6", role.v6.map(IpNet::V6))] {
             if let Some(net) = net.map(|own| own.trunc()) {
@@ -123,7 +141,7 @@ pub fn up(options: &cli::Up) -> Result<(), String> {
             }
         }
     }
-    run(config)
+    run_loaded(source, config)
 }
 
 /// `sixgate check`: says what a configuration file would do, and fails where `run` would.
@@ -165,7 +183,8 @@ fn serve<E: Engine, U: Upkeep<E>>(
     upkeep: U,
     settings: Option<TunnelSettings>,
     mut reports: Reports,
-) -> Result<(), String> {
+    start: Start,
+) -> Result<Option<Box<Config>>, String> {
     let process = &config.process;
     let identity = Identity::find(process.user.as_deref(), process.group.as_deref())?;
     let signals = Signals::open().map_err(|error| format!("signals: {error}"))?;
@@ -186,7 +205,7 @@ fn serve<E: Engine, U: Upkeep<E>>(
         Role::Client(_) => Some(Watch::open().map_err(|error| format!("netlink: {error}"))?),
         Role::Server(_) => None,
     };
-    if process.daemon {
+    if process.daemon && start == Start::First {
         process::detach().map_err(|error| format!("going to the background: {error}"))?;
     }
     // After that, as the process id is another one in the background.
@@ -253,6 +272,23 @@ fn start_log(process: &Process) -> Result<(), String> {
     Ok(())
 }
 
+/// Goes on in the log of another configuration. A file is opened anew in any case: somebody may have
+/// moved it away to have a fresh one. What cannot be opened is not gone over to.
+pub fn reopen_log(old: &Process, new: &Process) {
+    let target = |process: &Process| (process.log_file.clone(), process.syslog.clone());
+    if target(old) != target(new) || new.log_file.is_some() {
+        start_log_again(new);
+    }
+    logger::set_verb(new.verb);
+}
+
+fn start_log_again(process: &Process) {
+    let log_file = process.log_file.as_ref().map(|(path, _)| (path.clone(), true));
+    if let Err(error) = start_log(&Process { log_file, ..process.clone() }) {
+        log::error!("{error}; the log goes on where it was");
+    }
+}
+
 fn open_log(path: &Path, append: bool) -> Result<std::fs::File, String> {
     OpenOptions::new()
         .create(true)
@@ -265,7 +301,7 @@ fn open_log(path: &Path, append: bool) -> Result<std::fs::File, String> {
 }
 
 /// The server's own addresses, and what it routes into the tunnel.
-fn server_settings(role: &ServerRole, mtu: u16) -> TunnelSettings {
+pub fn server_settings(role: &ServerRole, mtu: u16) -> TunnelSettings {
     // With a peer there is no network on the link, only the other end.
     let v4 = match role.v4_peer {
         Some(_) => role.v4.map(|own| own.addr().into()),

@@ -15,7 +15,9 @@ use super::{check, check_len};
 pub enum Signal {
     /// SIGTERM, SIGINT: say goodbye and end.
     Shutdown,
-    /// SIGHUP, SIGUSR1: drop every connection and start afresh.
+    /// SIGHUP: read the configuration again.
+    Reload,
+    /// SIGUSR1: drop every connection and start afresh.
     Restart,
     /// SIGUSR2: write the status to the log.
     Status,
@@ -26,7 +28,7 @@ pub enum Signal {
 const WATCHED: [(libc::c_int, Signal); 6] = [
     (libc::SIGTERM, Signal::Shutdown),
     (libc::SIGINT, Signal::Shutdown),
-    (libc::SIGHUP, Signal::Restart),
+    (libc::SIGHUP, Signal::Reload),
     (libc::SIGUSR1, Signal::Restart),
     (libc::SIGUSR2, Signal::Status),
     (libc::SIGCHLD, Signal::Child),

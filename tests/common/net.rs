@@ -263,7 +263,7 @@ impl Net {
     }
 
     /// Drains an engine after a `handle_*`, as the contract demands.
-    fn settle(&mut self, index: usize) {
+    pub fn settle(&mut self, index: usize) {
         let mut buf = PacketBuf::new();
         loop {
             let mut out = buf.packet();

@@ -55,7 +55,7 @@ impl Puppet {
         time.set(now.unix);
         let config = Arc::new(SessionConfig {
             role: Role::Server,
-            tls: TlsContext::server(&config.tls, time).unwrap(),
+            tls: Arc::new(TlsContext::server(&config.tls, time).unwrap()),
             timers: config.timers,
             options: "V4,dev-type tun,cipher AES-256-GCM".to_owned(),
             peer_info: String::new(),

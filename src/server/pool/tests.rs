@@ -198,9 +198,13 @@ fn agrees_with_a_plain_list_under_random_use() {
                 }
                 5 if next(10) == 0 => {
                     slots.reserve(at, &name);
-                    if !place.held {
-                        model.put(at as usize, &name, true);
-                        model.0[at as usize].held = false;
+                    let (held, ours) = (place.held, place.name == name);
+                    match &mut model.0[at as usize] {
+                        place if held => place.reserved |= ours,
+                        _ => {
+                            model.put(at as usize, &name, true);
+                            model.0[at as usize].held = false;
+                        }
                     }
                 }
                 _ if !held.is_empty() => {
@@ -213,4 +217,24 @@ fn agrees_with_a_plain_list_under_random_use() {
             }
         }
     }
+}
+
+#[test]
+fn another_shape_keeps_who_fits_into_it() {
+    let mut pools = pools("10.8.0.0/24", "2001:db8::/64");
+    pools.reserve(IpAddr::V4([10, 8, 0, 1].into()), "");
+    let held: Vec<Lease> = ["a", "b", "c", "d"].map(|name| lease(&mut pools, name)).to_vec();
+    pools.release(held[1]);
+    pools.release(held[3]);
+    let smaller = PoolV4::range([10, 8, 0, 3].into(), [10, 8, 0, 5].into(), Topology::Subnet);
+    pools.reshape(Some(smaller), None, 100);
+    assert!(pools.contains(IpAddr::V4([10, 8, 0, 4].into())));
+    assert!(!held[0].addresses().any(|gone| pools.contains(gone)), "out of the range");
+    assert_eq!(lease(&mut pools, "e").v4, held[1].v4, "b was longest away, c is still here");
+    assert_eq!(lease(&mut pools, "d").v4, held[3].v4, "and d comes back to its own");
+    assert!(lease(&mut pools, "f").is_empty());
+    // An address that becomes the server's is nobody's again, whoever has it now.
+    pools.seize(IpAddr::V4([10, 8, 0, 4].into()), "");
+    pools.release(held[2]);
+    assert!(lease(&mut pools, "c").is_empty());
 }

@@ -156,7 +156,7 @@ pub(super) fn session_config(role: Role, tls: &Tls) -> SessionConfig {
     };
     SessionConfig {
         role,
-        tls: tls.unwrap(),
+        tls: Arc::new(tls.unwrap()),
         timers: timers(),
         options: "V4,dev-type tun".to_owned(),
         peer_info: "IV_VER=test\nIV_PROTO=990\n".to_owned(),

@@ -23,6 +23,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         match signal {
             Signal::Shutdown if self.leave_at.is_some() => {
                 log::info!("ending at once");
+                self.next = None;
                 self.end = Some(Ok(()));
             }
             Signal::Shutdown => {
@@ -31,6 +32,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                 self.shell.reports.ending("SIGTERM");
                 self.shell.engine.handle_reply(now, Reply::Shutdown);
             }
+            Signal::Reload => self.reload(now),
             Signal::Restart => {
                 log::info!("dropping all connections and starting afresh");
                 self.shell.engine.handle_reply(now, Reply::Restart);
@@ -126,7 +128,8 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             Action::Signal(signal) => {
                 let signal = match signal {
                     manage::Signal::Term | manage::Signal::Int => Signal::Shutdown,
-                    manage::Signal::Hup | manage::Signal::Usr1 => Signal::Restart,
+                    manage::Signal::Hup => Signal::Reload,
+                    manage::Signal::Usr1 => Signal::Restart,
                     manage::Signal::Usr2 => Signal::Status,
                 };
                 self.handle_signal(now, signal);

@@ -101,6 +101,9 @@ impl Upkeep<Pipe> for NoUpkeep {
     fn tend(&mut self, _: &mut Pipe, now: Now) -> Instant {
         now.mono + Duration::from_secs(3600)
     }
+    fn reload(&mut self, _: &mut Pipe, _: Now) -> Reload {
+        Reload::Kept
+    }
 }
 
 /// A running loop on 10.9.0.1/24 over "pipe0" and the peer's end of it.
@@ -137,7 +140,7 @@ fn start() -> (JoinHandle<Result<(), String>>, StdSocket, SocketAddr) {
             reports: Reports::default(),
             watch: None,
         };
-        shell.run()
+        shell.run().map(|next| assert!(next.is_none()))
     });
     (thread, peer, SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
 }

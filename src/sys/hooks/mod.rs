@@ -89,6 +89,18 @@ impl Hooks {
         Self { config, folder, surroundings, limit, waiting, jobs, device }
     }
 
+    /// Goes by another configuration from now on; scripts that run already are not concerned.
+    pub fn change(&mut self, config: config::Hooks, limit: Duration) {
+        for (name, _) in &self.config.variables {
+            self.surroundings.unset(name);
+        }
+        for (name, value) in &config.variables {
+            self.surroundings.set(name, value);
+        }
+        self.folder = config.folder.clone().unwrap_or_else(std::env::temp_dir);
+        (self.config, self.limit) = (config, limit);
+    }
+
     /// What every script gets to see; see [`surroundings`].
     pub fn surroundings(&mut self) -> &mut Environment {
         &mut self.surroundings

@@ -1,0 +1,179 @@
+//! Where a configuration comes from, so that it can be read again while it is in force.
+//!
+//! By then the process may be another user's (`user`, `group`). A key that only root may read is
+//! taken as it was at the start, and a warning says so; the configuration file itself has to be
+//! readable, for what stands in it would be missed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::state;
+use super::store::DiskFiles;
+use super::udp::UdpSocket;
+use crate::config::{self, Config, ConfigError, Files, Loaded, difference};
+
+/// A configuration's origin.
+pub struct Source {
+    from: From,
+    /// Log to the system's log whatever the file says.
+    syslog: bool,
+    files: Remembered,
+}
+
+enum From {
+    File(PathBuf),
+    Arguments(Vec<String>),
+}
+
+/// What becomes of a configuration that has been read again.
+pub enum Next {
+    /// It cannot be used, or not by this process; why has been logged.
+    Old,
+    /// It can be put in force as things are.
+    Change(Box<Config>),
+    /// Everything has to be closed and opened again for it.
+    Restart(Box<Config>),
+}
+
+impl Source {
+    /// A file.
+    pub fn file(path: &Path) -> Self {
+        let files = Remembered { main: Some(path.to_owned()), ..Remembered::default() };
+        Self { from: From::File(path.to_owned()), syslog: false, files }
+    }
+
+    /// OpenVPN's kind of arguments.
+    pub fn arguments(arguments: Vec<String>) -> Self {
+        Self { from: From::Arguments(arguments), syslog: false, files: Remembered::default() }
+    }
+
+    /// The same, but the log goes to the system's.
+    pub fn with_syslog(mut self, syslog: bool) -> Self {
+        self.syslog = syslog;
+        self
+    }
+
+    /// Reads the configuration.
+    pub fn read(&self) -> Result<Loaded, ConfigError> {
+        let mut loaded = match &self.from {
+            From::File(path) => config::load_file(path, &self.files),
+            From::Arguments(arguments) => config::load_args(arguments, &self.files),
+        }?;
+        if self.syslog {
+            loaded.config.process.syslog = Some("sixgate".into());
+        }
+        Ok(loaded)
+    }
+
+    /// The configuration is in force: what only another user could read later is remembered.
+    pub fn settle(&self, config: &Config) {
+        if config.process.user.is_none() && config.process.group.is_none() {
+            self.files.kept.take();
+        }
+        self.files.settled.set(true);
+    }
+
+    /// Reads the configuration again and decides what can be done with it. `old` is in force.
+    pub fn read_again(&self, old: &Config) -> Next {
+        let loaded = match self.read() {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                error.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+                error.problems.iter().for_each(|problem| log::error!("{problem}"));
+                if old.process.user.is_some() || old.process.group.is_some() {
+                    log::error!("(read as the user and group that this process runs as by now)");
+                }
+                return refuse("it has mistakes");
+            }
+        };
+        loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        let mut config = Box::new(loaded.config);
+        if let Some(error) = add_revoked(&mut config).err() {
+            return refuse(&error);
+        }
+        let names = difference::needs_restart(old, &config);
+        if names.is_empty() {
+            return Next::Change(config);
+        }
+        let names = names.join(", ");
+        match may_restart(old, &config) {
+            Ok(()) => {
+                log::info!("{names}: changed, so everything is closed and opened again");
+                Next::Restart(config)
+            }
+            Err(why) => refuse(&format!("{names}: cannot change now: {why}; restart the service")),
+        }
+    }
+}
+
+/// Adds the serial numbers that the state folder knows to be void.
+pub fn add_revoked(config: &mut Config) -> Result<(), String> {
+    if let Some(state) = &config.process.state {
+        let revoked = state::revoked(state)?;
+        revoked.notes.iter().for_each(|note| log::warn!("{note}"));
+        config.tls.revoked.extend(revoked.serials());
+    }
+    Ok(())
+}
+
+fn refuse(why: &str) -> Next {
+    log::error!("the configuration is not taken, the old one stays in force: {why}");
+    Next::Old
+}
+
+/// Whether this process could open everything again, with what privileges it has left.
+pub fn may_restart(old: &Config, new: &Config) -> Result<(), String> {
+    if old.process.user.is_some() || old.process.group.is_some() {
+        return Err("the privileges for that were given up for `user` or `group`".to_owned());
+    }
+    if new.process.user.is_some() || new.process.group.is_some() {
+        return Err("`user` and `group` can be changed to at the start only".to_owned());
+    }
+    if new.transport.port != old.transport.port {
+        // Better to know before everything is closed.
+        UdpSocket::bind(&new.transport)?;
+    }
+    Ok(())
+}
+
+/// Files as they are on disk, and as they were at the start where they cannot be read any more.
+#[derive(Default)]
+struct Remembered {
+    /// Is never what it was.
+    main: Option<PathBuf>,
+    kept: RefCell<BTreeMap<PathBuf, Zeroizing<Vec<u8>>>>,
+    /// The time of remembering is over.
+    settled: Cell<bool>,
+}
+
+impl Files for Remembered {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
+        let result = DiskFiles.read(path);
+        let mut kept = self.kept.borrow_mut();
+        match (&result, self.settled.get()) {
+            (Ok(bytes), false) => {
+                kept.insert(path.to_owned(), Zeroizing::new(bytes.clone()));
+            }
+            (Err(why), true) if self.main.as_deref() != Some(path) => {
+                let denied = |error: std::io::Error| error.kind() == ErrorKind::PermissionDenied;
+                let old = kept.get(path).filter(|_| File::open(path).err().is_some_and(denied));
+                if let Some(old) = old {
+                    let path = path.display();
+                    log::warn!("{path}: {why}; going on with what it held at the start");
+                    return Ok(old.to_vec());
+                }
+            }
+            (Ok(_), true) | (Err(_), _) => {}
+        }
+        result
+    }
+
+    fn is_executable(&self, path: &Path) -> Result<(), String> {
+        DiskFiles.is_executable(path)
+    }
+}
