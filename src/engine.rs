@@ -183,6 +183,14 @@ pub enum Command {
     KeepReachable(IpAddr),
     /// (Client) take back what `Configure` did.
     Deconfigure,
+    /// With `ndp-proxy`: answer neighbours for this address, which is a client's, and route it into
+    /// the tunnel; or no longer.
+    Neighbour {
+        /// The address.
+        address: Ipv6Addr,
+        /// Whether it is there.
+        up: bool,
+    },
     /// Run a script if one is configured for the occasion. Wants [`Reply::HookDone`] if the request
     /// has a ticket; none configured is a success.
     RunHook(Box<HookRequest>),
@@ -245,6 +253,8 @@ pub struct ClientInfo {
     pub v4: Option<Ipv4Addr>,
     /// Tunnel addresses.
     pub v6: Option<Ipv6Addr>,
+    /// Further addresses that lead to it: the stable one, those in prefixes that are going.
+    pub also: Vec<Ipv6Addr>,
     /// Networks behind it.
     pub networks: Vec<IpNet>,
     /// Since when it is connected, Unix seconds.
@@ -272,6 +282,8 @@ pub struct TunnelSettings {
     pub v4_peer: Option<Ipv4Addr>,
     /// Our IPv6 address with the on-link prefix length.
     pub v6: Option<Ipv6Net>,
+    /// A second IPv6 address, which stays when the first one changes with the server's line.
+    pub v6_stable: Option<Ipv6Net>,
     /// The other end's IPv6 address, as scripts are told; nothing else needs it on a TUN device.
     pub v6_peer: Option<Ipv6Addr>,
     /// The same for IPv4 where `v4_peer` is not set.
@@ -288,6 +300,24 @@ pub struct TunnelSettings {
     pub block_local: bool,
     /// DNS servers and domains pushed or configured; nothing in here applies them.
     pub dns: Dns,
+}
+
+/// A global /64 that the line gives us, as an address on an interface shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinePrefix {
+    /// The prefix.
+    pub net: Ipv6Net,
+    /// The host's address in it.
+    pub own: Ipv6Addr,
+    /// How long new connections may use it, in seconds; 0 once it is deprecated.
+    pub preferred: u32,
+}
+
+impl LinePrefix {
+    /// Whether new connections may use it.
+    pub const fn is_preferred(&self) -> bool {
+        self.preferred > 0
+    }
 }
 
 /// What came of a [`Command`], or news from outside.
@@ -340,6 +370,8 @@ pub enum Reply {
     Restart,
     /// Addresses or routes of the host have changed.
     NetworkChanged,
+    /// The prefixes that are valid from now on where clients' addresses follow the line.
+    Prefixes(Vec<LinePrefix>),
 }
 
 /// A server or a client, driven by `sys::event_loop` and by the tests' simulated network.

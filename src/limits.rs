@@ -60,6 +60,9 @@ pub const MAX_CONTROL_QUEUE: usize = 64;
 pub const REPLAY_WINDOW: usize = 1024;
 /// Clients a server holds at most unless `max-clients` says less.
 pub const MAX_CLIENTS: usize = 1024;
+/// Prefixes of the line that are routed at once, old ones among them; 36 bytes each, and each is
+/// looked at for every IPv6 packet.
+pub const MAX_LINE_PREFIXES: usize = 4;
 /// Sessions that have not authenticated yet, in all.
 pub const MAX_HALF_OPEN: usize = 64;
 /// States that the management interface remembers; up to 150 bytes each.

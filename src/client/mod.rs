@@ -323,6 +323,7 @@ impl Engine for Client {
                 | Reply::Configured(_)
                 | Reply::Restart
                 | Reply::NetworkChanged
+                | Reply::Prefixes(_)
                 | Reply::Admit { .. }
                 | Reply::HookDone { .. }
                 | Reply::HookPending { .. }

@@ -45,6 +45,7 @@ struct Fold {
     topology: Option<Addressing>,
     v4: Option<(Ipv4Addr, Ipv4Addr)>,
     v6: Option<(Ipv6Net, Option<Ipv6Addr>)>,
+    v6_stable: Option<Ipv6Net>,
     routes: Vec<RouteOption>,
     gateway: Option<Ipv4Addr>,
     metric: u32,
@@ -74,7 +75,8 @@ pub(super) fn settle(
         (settled.tunnel.bypass_dns, settled.tunnel.block_local) = (false, false);
     }
     if role.ifconfig_noexec {
-        (settled.tunnel.v4, settled.tunnel.v4_peer, settled.tunnel.v6) = (None, None, None);
+        (settled.tunnel.v4, settled.tunnel.v4_peer) = (None, None);
+        (settled.tunnel.v6, settled.tunnel.v6_stable) = (None, None);
     }
     Ok(settled)
 }
@@ -85,6 +87,7 @@ impl Fold {
             TunnelOption::Topology(addressing) => self.topology = Some(*addressing),
             TunnelOption::Ifconfig(local, remote) => self.v4 = Some((*local, *remote)),
             TunnelOption::IfconfigV6(net, remote) => self.v6 = Some((*net, *remote)),
+            TunnelOption::StableV6(net) => self.v6_stable = Some(*net),
             TunnelOption::Route(route) | TunnelOption::RouteV6(route) => self.routes.push(*route),
             TunnelOption::RouteGateway(gateway) => self.gateway = *gateway,
             TunnelOption::RouteMetric(metric) => self.metric = *metric,
@@ -113,6 +116,8 @@ impl Fold {
             v4,
             v4_peer,
             v6,
+            // Until the line has a global prefix, the two are one.
+            v6_stable: self.v6_stable.filter(|net| v6.is_some_and(|v6| v6.addr() != net.addr())),
             mtu: self.settle_mtu(mtu, v6.is_some()),
             bypass_dns: self.redirect.bypass_dns,
             block_local: self.redirect.block_local,

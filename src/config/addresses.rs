@@ -37,6 +37,15 @@ impl Topology {
     }
 }
 
+/// `server-ipv6 auto`: which interface has the prefix that clients' addresses are taken from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Follow {
+    /// Our own device, whose prefix somebody else assigns (netifd's `ip6assign`).
+    Tunnel,
+    /// `ndp-proxy`: this one, whose neighbours we answer for our clients.
+    Neighbours(String),
+}
+
 /// IPv4 addresses for clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolV4 {

@@ -13,8 +13,14 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         Role::Server(role) => role.pool_persist.clone(),
         Role::Client(_) => None,
     };
+    // Addresses that follow the line are looked for where the start has said.
+    let line = |config: &Config| match &config.role {
+        Role::Server(role) => role.follow.clone().map(|follow| (follow, role.v6)),
+        Role::Client(_) => None,
+    };
     [
         (role(old) != role(new), "client/server"),
+        (line(old) != line(new), "server-ipv6 auto"),
         (old.transport.local != new.transport.local, "local"),
         (old.transport.port != new.transport.port, "port"),
         (old.transport.family != new.transport.family, "proto"),
@@ -73,5 +79,15 @@ mod tests {
                 "ifconfig-pool-persist"
             ]
         );
+        let old = server("server-ipv6 auto fd00:1::/64\n");
+        for (lines, same) in [
+            ("server-ipv6 auto fd00:1::/64\nverb 4\n", true),
+            ("server-ipv6 auto fd00:2::/64\n", false),
+            ("server-ipv6 auto fd00:1::/64\nndp-proxy br-lan\n", false),
+            ("server-ipv6 fd00:1::/64\n", false),
+        ] {
+            let names = needs_restart(&old, &server(lines));
+            assert_eq!(names.is_empty(), same, "{lines}");
+        }
     }
 }

@@ -31,7 +31,7 @@ use crate::wire::static_key::StaticKey;
 use problem::Problems;
 use read::Source;
 
-pub use addresses::{PoolV4, PoolV6, Topology, TunnelRoute, Via};
+pub use addresses::{Follow, PoolV4, PoolV6, Topology, TunnelRoute, Via};
 pub use ccd::{ClientFiles, ClientSettings};
 pub use problem::{ConfigError, Diagnostic, Origin};
 
@@ -153,6 +153,9 @@ pub struct ServerRole {
     pub v4_pool: Option<PoolV4>,
     /// `server-ipv6` or `ifconfig-ipv6-pool`.
     pub v6_pool: Option<PoolV6>,
+    /// `server-ipv6 auto`: clients' addresses follow the prefix of the line; `v6` is the stable one
+    /// beside it, a /64.
+    pub follow: Option<Follow>,
     /// `route`, `route-ipv6`, and what the topology needs.
     pub routes: Vec<TunnelRoute>,
     /// `push` arguments in order, as text the client parses.

@@ -109,6 +109,10 @@ pub struct Redirect {
     pub block_local: bool,
 }
 
+/// The variable in which a server names the stable one of a client's IPv6 addresses. Scripts of
+/// OpenVPN see it as `OPENVPN_ifconfig_ipv6_stable`; sixgate sets it by itself.
+pub const STABLE_ADDRESS: &str = "ifconfig_ipv6_stable";
+
 /// One option.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TunnelOption {
@@ -118,6 +122,8 @@ pub enum TunnelOption {
     Ifconfig(Ipv4Addr, Ipv4Addr),
     /// `ifconfig-ipv6`.
     IfconfigV6(Ipv6Net, Option<Ipv6Addr>),
+    /// `setenv-safe` with [`STABLE_ADDRESS`]: an IPv6 address beside the other one.
+    StableV6(Ipv6Net),
     /// `route`.
     Route(RouteOption),
     /// `route-ipv6`.
@@ -159,6 +165,7 @@ impl TunnelOption {
                 v6_net(net)?,
                 Some(remote.parse().map_err(|_| OptionError::Address)?),
             ),
+            ["setenv-safe", STABLE_ADDRESS, net] => Self::StableV6(v6_net(net)?),
             ["route", arguments @ ..] => Self::Route(route_v4(arguments)?),
             ["route-ipv6", arguments @ ..] => Self::RouteV6(route_v6(arguments)?),
             ["route-gateway", "dhcp"] => Self::RouteGateway(None),
@@ -216,6 +223,7 @@ impl TunnelOption {
             Self::Topology(_) => "topology",
             Self::Ifconfig(..) => "ifconfig",
             Self::IfconfigV6(..) => "ifconfig-ipv6",
+            Self::StableV6(_) => "setenv-safe",
             Self::Route(_) => "route",
             Self::RouteV6(_) => "route-ipv6",
             Self::RouteGateway(_) => "route-gateway",
@@ -245,6 +253,7 @@ impl TunnelOption {
             Self::Topology(_)
             | Self::Ifconfig(..)
             | Self::IfconfigV6(..)
+            | Self::StableV6(_)
             | Self::RouteGateway(_)
             | Self::RouteGatewayV6(_)
             | Self::TunMtu(_)

@@ -1,7 +1,9 @@
 //! A configuration in words: what `sixgate check` prints.
 
 use super::option::TunnelOption;
-use super::{Config, ManagementAddress, Mssfix, Process, Role, ServerRole, Timers, Transport, Via};
+use super::{
+    Config, Follow, ManagementAddress, Mssfix, Process, Role, ServerRole, Timers, Transport, Via,
+};
 
 /// What would be done, line by line.
 pub(super) fn lines(config: &Config) -> Vec<String> {
@@ -79,12 +81,21 @@ fn server(role: &ServerRole, out: &mut Vec<String>) {
     if let Some(own) = role.v6 {
         let net = own.trunc();
         let pool = role.v6_pool.filter(|pool| pool.count > 0).map(|pool| pool.bounds());
-        out.push(match pool {
-            Some((first, last)) => format!(
+        let source = match &role.follow {
+            None => None,
+            Some(Follow::Tunnel) => Some("the tunnel device"),
+            Some(Follow::Neighbours(name)) => Some(name.as_str()),
+        };
+        out.push(match (pool, source) {
+            (_, Some(source)) => format!(
+                "give clients IPv6 addresses of the global prefix that {source} has, and of {net}; {} is the server's",
+                own.addr()
+            ),
+            (Some((first, last)), None) => format!(
                 "give clients IPv6 addresses of {net} from {first} to {last}; {} is the server's",
                 own.addr()
             ),
-            None => format!(
+            (None, None) => format!(
                 "give IPv6 addresses only to clients with a fixed one; {} is the server's",
                 own.addr()
             ),

@@ -412,6 +412,7 @@ fn every_done_directive_is_used() {
         include_str!("build/ccd.rs"),
         include_str!("build/client.rs"),
         include_str!("build/data.rs"),
+        include_str!("build/follow.rs"),
         include_str!("build/hooks.rs"),
         include_str!("build/manage.rs"),
         include_str!("build/process.rs"),

@@ -4,7 +4,7 @@
 //!
 //! ```json
 //! {"version":"…","time":0,"pid":0,"clients":[{"id":0,"name":"…","address":"[::1]:1194",
-//!  "ipv4":"…"|null,"ipv6":"…"|null,"networks":["…"],"bytes_in":0,"bytes_out":0,"since":0,
+//!  "ipv4":"…"|null,"ipv6":"…"|null,"ipv6_also":["…"],"networks":["…"],"bytes_in":0,"bytes_out":0,"since":0,
 //!  "username":"…"|null,"cipher":"…","peer_id":0,"peer_version":"…","platform":"…"}],
 //!  "dropped":{"replay":0}}
 //! ```
@@ -37,9 +37,10 @@ pub fn status<'a>(view: &View, dropped: impl Iterator<Item = (&'a str, u64)>) ->
 
 fn client(c: &ClientInfo) -> String {
     let networks: Vec<String> = c.networks.iter().map(|net| string(&net.to_string())).collect();
+    let also: Vec<String> = c.also.iter().map(|address| string(&address.to_string())).collect();
     let username = (!c.username.is_empty()).then_some(&c.username);
     format!(
-        "{{\"id\":{},\"name\":{},\"address\":{},\"ipv4\":{},\"ipv6\":{},\"networks\":[{}],\
+        "{{\"id\":{},\"name\":{},\"address\":{},\"ipv4\":{},\"ipv6\":{},\"ipv6_also\":[{}],\"networks\":[{}],\
          \"bytes_in\":{},\"bytes_out\":{},\"since\":{},\"username\":{},\"cipher\":{},\
          \"peer_id\":{},\"peer_version\":{},\"platform\":{}}}",
         c.id,
@@ -47,6 +48,7 @@ fn client(c: &ClientInfo) -> String {
         string(&c.from.peer.to_string()),
         optional(c.v4),
         optional(c.v6),
+        also.join(","),
         networks.join(","),
         c.bytes_in,
         c.bytes_out,

@@ -72,6 +72,9 @@ impl Console {
                 let _ = writeln!(text, ">CLIENT:ADDRESS,{},{address},{primary}", client.id);
             }
         }
+        for address in &client.also {
+            let _ = writeln!(text, ">CLIENT:ADDRESS,{},{address},0", client.id);
+        }
         for net in &client.networks {
             let _ = writeln!(text, ">CLIENT:ADDRESS,{},{net},0", client.id);
         }

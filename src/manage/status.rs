@@ -167,6 +167,7 @@ pub(super) fn real_address(client: &ClientInfo) -> String {
 /// A client's own addresses, then the networks behind it.
 fn prefixes(client: &ClientInfo) -> impl Iterator<Item = String> {
     let own = [client.v4.map(IpAddr::V4), client.v6.map(IpAddr::V6)];
-    let own = own.into_iter().flatten().map(|address| address.to_string());
+    let own = own.into_iter().flatten().chain(client.also.iter().copied().map(IpAddr::V6));
+    let own = own.map(|address| address.to_string());
     own.chain(client.networks.iter().map(|net| net.to_string()))
 }

@@ -22,6 +22,7 @@ fn client(id: u64, name: &str, from: &str, v4: &str, v6: &str) -> ClientInfo {
         username: String::new(),
         from: Endpoint::new(from.parse().unwrap()),
         v4: v4.parse().ok(),
+        also: Vec::new(),
         v6: v6.parse().ok(),
         networks: Vec::new(),
         since: 1_795_456_108,

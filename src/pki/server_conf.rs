@@ -74,9 +74,11 @@ proto udp
 dev tun
 topology subnet
 
-# Tunnel networks. The IPv6 prefix is random (RFC 4193), so that it clashes with nobody's.
+# Tunnel networks. The IPv6 prefix is random (RFC 4193), so that it clashes with nobody's, and it
+# stays; with `auto`, clients also have addresses in the global prefix that the line gives to the
+# tunnel device, as long as there is one (OpenWrt: `ip6assign 64` of an interface with this device).
 server {network} {netmask}
-server-ipv6 {v6}
+server-ipv6 auto {v6}
 
 ca {ca}
 cert {server}
@@ -159,7 +161,7 @@ mod tests {
         for line in [
             "sixgate-state /etc/sixgate",
             "server 10.8.0.0 255.255.255.0",
-            "server-ipv6 fd01:203:405::/64",
+            "server-ipv6 auto fd01:203:405::/64",
             "key /etc/sixgate/server.pem",
         ] {
             assert!(conf.lines().any(|l| l == line), "{line}");

@@ -83,11 +83,12 @@ impl Server {
             return;
         }
         let role = self.role.clone();
+        let line = self.line.as_ref();
         let Some(entry) = self.peers.get_mut(id) else { return };
         let from = entry.endpoint().peer;
         let Stage::Asking(applicant) = &mut entry.peer.stage else { return };
         let Some(place) = &applicant.place else { return };
-        let told = push::interface(&role, place.lease, place.fixed, &applicant.settings);
+        let told = push::interface(&role, line, place.lease, place.fixed, &applicant.settings);
         let environment = &mut applicant.case.environment;
         environment.set("common_name", applicant.case.who.name());
         environment::address(environment, "trusted", from);
@@ -202,6 +203,25 @@ impl Server {
         self.commands.push_back(Command::RunHook(Box::new(request)));
     }
 
+    /// Tells the script of an address that came or went with a prefix of the line. Its word on the
+    /// client's own address has decided on this one, too.
+    pub(super) fn learnt_by_line(&mut self, net: IpNet, name: &str, up: bool) {
+        if !up {
+            return self.unlearn(net, None);
+        }
+        if self.config.hooks.learn_address.is_none() {
+            return;
+        }
+        self.commands.push_back(Command::RunHook(Box::new(HookRequest {
+            ticket: None,
+            kind: HookKind::LearnAddress,
+            lane: ADDRESSES.to_owned(),
+            arguments: vec!["add".to_owned(), describe(net), name.to_owned()],
+            environment: crate::engine::Environment::new(),
+            input: HookInput::Nothing,
+        })));
+    }
+
     /// The step `Enter`: makes an applicant a client.
     pub(super) fn enter(&mut self, now: Now, id: PeerId) -> Result<Next, Refusal> {
         // Another connection of the same client may have come this far at the same time.
@@ -218,8 +238,10 @@ impl Server {
         let (who, offer) = (applicant.case.who.clone(), applicant.offer.clone());
         let environment = core::mem::take(&mut applicant.case.environment);
         let token = applicant.case.token;
+        let line = self.line.as_ref();
+        let told = lease.v6.map(|v6| line.map_or(v6, |line| line.told(v6).0));
         let mut options =
-            push::options(&self.role, &self.push, (lease, fixed), &settings, id, &terms);
+            push::options(&self.role, line, &self.push, (lease, fixed), &settings, id, &terms);
         if let Some(option) = self.token_option(now, token, &who.username) {
             options.push((*option).clone());
         }
@@ -233,6 +255,9 @@ impl Server {
             terms,
             lease,
             fixed,
+            told,
+            faces: Vec::new(),
+            restart_due: None,
             prefixes,
             lifetime: self.lifetime(now, &settings),
             settings,
@@ -251,9 +276,12 @@ impl Server {
         };
         let Some(entry) = self.peers.get_mut(id) else { return Ok(Next::Done) };
         self.admitted += 1;
-        let info = client.info(id, entry.endpoint(), "");
         let at_once = client.offer.request_push() || entry.peer.push_requested;
         entry.peer.stage = Stage::Connected(Box::new(client));
+        self.face(id);
+        let Some(entry) = self.peers.get(id) else { return Ok(Next::Done) };
+        let Some(client) = entry.peer.client() else { return Ok(Next::Done) };
+        let info = client.info(id, entry.endpoint(), "");
         log_arrival(&info);
         self.commands.push_back(Command::ClientUp(Box::new(info)));
         self.fit(id);

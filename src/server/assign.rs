@@ -135,6 +135,11 @@ impl Server {
     /// The client that packets for an address go to, and that may send from it. Our own addresses
     /// are nobody's, nor is what no host can have, even if the network around them is [9.6].
     pub(super) fn owner(&self, address: IpAddr) -> Option<PeerId> {
+        let address = match &self.line {
+            Some(line) if line.is_own(address) => return None,
+            Some(line) => line.canonical(address),
+            None => address,
+        };
         let (ours, usable) = match address {
             IpAddr::V4(v4) => (
                 self.role.v4.is_some_and(|own| own.addr() == v4),

@@ -110,6 +110,7 @@ impl Server {
         if due.is_some_and(|due| due <= now.mono) {
             self.renew_token(now, id);
         }
+        self.restart_if_due(now, id);
         if let Some(why) = over {
             self.dismiss(now, id, &restart(false), why);
         }

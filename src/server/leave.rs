@@ -29,6 +29,7 @@ impl Server {
             },
             Stage::Connected(client) => {
                 let info = client.info(id, from, reason);
+                let (faces, name) = (core::mem::take(&mut client.faces), info.common_name.clone());
                 let mut environment = core::mem::take(&mut client.environment);
                 let (lease, prefixes) = (client.lease, core::mem::take(&mut client.prefixes));
                 log::info!(
@@ -50,6 +51,7 @@ impl Server {
                     })));
                 }
                 self.commands.push_back(Command::ClientDown(Box::new(info)));
+                faces.into_iter().for_each(|face| self.show(face, &name, false));
                 (lease, prefixes)
             }
             Stage::Handshake | Stage::Leaving { .. } => return,
@@ -79,7 +81,7 @@ impl Server {
         self.leave(now, id, reason);
     }
 
-    fn connected(&self) -> Vec<PeerId> {
+    pub(super) fn connected(&self) -> Vec<PeerId> {
         let connected = self.peers.iter().filter(|(_, entry)| entry.peer.client().is_some());
         connected.map(|(id, _)| id).collect()
     }

@@ -21,9 +21,11 @@ mod control;
 pub mod cookie;
 mod environment;
 mod forward;
+mod hosts;
 mod inbound;
 mod leave;
 pub mod lifetime;
+mod line;
 mod login;
 pub mod negotiate;
 mod outbound;
@@ -33,6 +35,7 @@ pub mod pool;
 pub mod pool_file;
 pub mod push;
 mod reload;
+mod renumber;
 pub mod routes;
 mod steps;
 pub mod token;
@@ -51,6 +54,8 @@ use crate::limits::{CONTROL_MTU, HEADROOM, MAX_HALF_OPEN, SEND_WINDOW};
 use crate::random::Random;
 use crate::rate::RateLimit;
 use crate::server::admit::Gate;
+use crate::server::hosts::Hosts;
+use crate::server::line::Line;
 use crate::server::outbound::Broadcast;
 use crate::server::peer::Peer;
 use crate::server::peers::Peers;
@@ -87,6 +92,8 @@ pub struct Server {
     peers: Peers<Peer>,
     routes: Routes,
     pools: Pools,
+    /// Prefixes of the line, if clients' addresses follow it.
+    line: Option<Line>,
     /// Serial numbers that are refused.
     revoked: Vec<Vec<u8>>,
     rng: Box<dyn Random>,
@@ -131,7 +138,10 @@ impl Server {
             send_window: SEND_WINDOW,
         });
         let clients = role.max_clients;
-        let mut pools = Pools::new(role.v4_pool, role.v6_pool, remembered(clients));
+        let follows = role.v6.filter(|_| role.follow.is_some());
+        let hosts = follows.map(|own| Hosts::new(&config, own));
+        let pools = Pools::new(role.v4_pool, role.v6_pool, remembered(clients));
+        let mut pools = pools.with_hosts(hosts);
         let own = [role.v4.map(|own| own.addr().into()), role.v6.map(|own| own.addr().into())];
         own.into_iter().flatten().for_each(|address: IpAddr| pools.reserve(address, OURSELVES));
         let tokens = role.login.token.as_ref().map(|policy| Tokens::new(policy, &mut *rng));
@@ -144,6 +154,7 @@ impl Server {
             peers: Peers::with_capacity(clients.saturating_add(MAX_HALF_OPEN)),
             routes: Routes::with_capacity(prefixes(clients)),
             pools,
+            line: follows.map(Line::new),
             revoked: config.tls.revoked.clone(),
             rng,
             drops: DropCounters::default(),
@@ -269,6 +280,7 @@ impl Engine for Server {
                 self.watch(id);
             }
         }
+        self.line_expired(now);
         self.save_pool(now);
         if self.closing.is_some_and(|at| at <= now.mono) {
             self.end();
@@ -284,6 +296,7 @@ impl Engine for Server {
             Reply::Dismiss { peer, halt } => self.send_away(now, peer, halt),
             Reply::Shutdown => self.shutdown(now),
             Reply::Restart => self.restart(now),
+            Reply::Prefixes(prefixes) => self.prefixes_changed(now, prefixes),
             // Answers to commands that only a client gives.
             Reply::Resolved(_) | Reply::Configured(_) | Reply::NetworkChanged => {}
             Reply::HookDone { ticket, outcome } => self.hook_done(now, ticket, outcome),
@@ -332,7 +345,8 @@ impl Engine for Server {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.deadline, self.save_due, self.closing].into_iter().flatten().min()
+        let line = self.line.as_ref().and_then(Line::deadline);
+        [self.deadline, self.save_due, self.closing, line].into_iter().flatten().min()
     }
 
     fn forwards_between_peers(&self) -> bool {

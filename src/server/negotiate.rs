@@ -67,6 +67,11 @@ impl Offer {
         self.has(IvProto::AUTH_PENDING_KEYWORDS)
     }
 
+    /// Takes new addresses and routes while it is connected [7.4].
+    pub const fn push_update(&self) -> bool {
+        self.has(IvProto::PUSH_UPDATE)
+    }
+
     const fn has(&self, bit: IvProto) -> bool {
         self.proto.has(bit)
     }

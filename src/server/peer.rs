@@ -8,6 +8,8 @@
 //! Only a `Connected` peer owns addresses and has its data packets opened, so nothing that has to
 //! do with tunnel traffic can happen to a peer that was not admitted.
 
+use std::net::Ipv6Addr;
+
 use ipnet::IpNet;
 
 use crate::config::ClientSettings;
@@ -89,7 +91,8 @@ impl Peer {
         let own = match &self.stage {
             Stage::Leaving { until } => Some(*until),
             Stage::Connected(client) => {
-                client.token_due.into_iter().chain(client.lifetime.deadline()).min()
+                let own = [client.token_due, client.restart_due, client.lifetime.deadline()];
+                own.into_iter().flatten().min()
             }
             Stage::Handshake | Stage::Asking(_) => None,
         };
@@ -171,6 +174,12 @@ pub struct Client {
     pub lease: Lease,
     /// Those of them that its own file gave it.
     pub fixed: Lease,
+    /// The IPv6 address it was told last: that of its lease, or one of `faces`.
+    pub told: Option<Ipv6Addr>,
+    /// The addresses in prefixes of the line that lead to it, too.
+    pub faces: Vec<Ipv6Addr>,
+    /// When it is told to connect again, as it cannot be told another address.
+    pub restart_due: Option<Instant>,
     /// What it may send from: its addresses, and the networks behind it.
     pub prefixes: Vec<IpNet>,
     /// What is different for it.
@@ -212,6 +221,12 @@ impl Client {
         self.prefixes.iter().filter(move |net| !own(net)).copied()
     }
 
+    /// Further addresses of its own, beside the one it was told.
+    fn also(&self) -> impl Iterator<Item = Ipv6Addr> + '_ {
+        let all = self.lease.v6.into_iter().chain(self.faces.iter().copied());
+        all.filter(|address| Some(*address) != self.told)
+    }
+
     /// What status, hooks and logs are told.
     pub fn info(&self, peer: PeerId, from: Endpoint, reason: &str) -> ClientInfo {
         ClientInfo {
@@ -221,7 +236,8 @@ impl Client {
             username: self.who.username.clone(),
             from,
             v4: self.lease.v4,
-            v6: self.lease.v6,
+            v6: self.told,
+            also: self.also().collect(),
             networks: self.networks().collect(),
             since: self.since.0,
             bytes_in: self.bytes_in,

@@ -2,13 +2,15 @@
 //!
 //! One family running out (or not being configured) never costs a client the other; stock servers
 //! tie both to one index. A name gets the address back that it had last, and an address that a
-//! per-client file names is nobody else's [9.5]. Writing the leases to a file and reading them back
+//! per-client file names is nobody else's [9.5]. Where the prefix follows the line, `hosts` gives out
+//! host parts instead. Writing the leases to a file and reading them back
 //! is `pool_file`'s, through [`Pools::export`] and [`Pools::import`].
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::config::{PoolV4, PoolV6};
+use crate::server::hosts::Hosts;
 
 /// What a client got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,10 +52,12 @@ pub enum ImportError {
 }
 
 /// Both pools of a server.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Pools {
     v4: Option<(PoolV4, Slots)>,
     v6: Option<(PoolV6, Slots)>,
+    /// In place of `v6` where only the host part of an address is given out.
+    hosts: Option<Hosts>,
     changed: bool,
 }
 
@@ -63,6 +67,7 @@ impl Pools {
         Self {
             v4: v4.map(|pool| (pool, Slots::new(pool.count, remember))),
             v6: v6.map(|pool| (pool, Slots::new(pool.count, remember))),
+            hosts: None,
             changed: false,
         }
     }
@@ -70,7 +75,7 @@ impl Pools {
     /// Pools of another shape: who has or had an address that is in them still has it.
     pub fn reshape(&mut self, v4: Option<PoolV4>, v6: Option<PoolV6>, remember: usize) {
         let mut next = Self::new(v4, v6, remember);
-        next.changed = self.changed;
+        (next.changed, next.hosts) = (self.changed, self.hosts.take());
         if let Some((pool, slots)) = self.v4.take() {
             for (at, slot) in slots.used {
                 let place = next.at_v4(Some(pool.address(at).0));
@@ -94,8 +99,17 @@ impl Pools {
     pub fn contains(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(v4) => self.v4.as_ref().is_some_and(|(pool, _)| pool.index(v4).is_some()),
-            IpAddr::V6(v6) => self.v6.as_ref().is_some_and(|(pool, _)| pool.index(v6).is_some()),
+            IpAddr::V6(v6) => {
+                let host = self.hosts.as_ref().and_then(|hosts| hosts.part(v6)).is_some();
+                host || self.v6.as_ref().is_some_and(|(pool, _)| pool.index(v6).is_some())
+            }
         }
+    }
+
+    /// Gives out host parts instead of addresses of an IPv6 pool.
+    #[must_use]
+    pub fn with_hosts(self, hosts: Option<Hosts>) -> Self {
+        Self { hosts, ..self }
     }
 
     /// Keeps an address for `name`: nobody else gets it from now on. What lies outside of the
@@ -110,6 +124,9 @@ impl Pools {
             IpAddr::V6(v6) => {
                 if let Some((at, slots)) = self.at_v6(Some(v6)) {
                     slots.reserve(at, name);
+                }
+                if let Some((part, hosts)) = self.at_host(Some(v6)) {
+                    hosts.reserve(part, name);
                 }
             }
         }
@@ -137,10 +154,15 @@ impl Pools {
         if let Some((at, slots)) = self.at_v6(fixed.v6) {
             slots.hold(at, name);
         }
+        if let Some((part, hosts)) = self.at_host(fixed.v6) {
+            hosts.hold(part, name);
+        }
         let from_v4 = self.v4.as_mut().filter(|_| fixed.v4.is_none());
         let from_v6 = self.v6.as_mut().filter(|_| fixed.v6.is_none());
         let v4 = from_v4.and_then(|(pool, slots)| Some(pool.address(slots.take(name, sticky)?).0));
         let v6 = from_v6.and_then(|(pool, slots)| Some(pool.address(slots.take(name, sticky)?)));
+        let hosts = self.hosts.as_mut().filter(|_| fixed.v6.is_none());
+        let v6 = v6.or_else(|| hosts?.take(name));
         Lease { v4: fixed.v4.or(v4), v6: fixed.v6.or(v6) }
     }
 
@@ -160,6 +182,9 @@ impl Pools {
         }
         if let Some((at, slots)) = self.at_v6(lease.v6) {
             slots.release(at);
+        }
+        if let Some((part, hosts)) = self.at_host(lease.v6) {
+            hosts.release(part);
         }
     }
 
@@ -219,6 +244,11 @@ impl Pools {
     fn at_v6(&mut self, address: Option<Ipv6Addr>) -> Option<(u32, &mut Slots)> {
         let (pool, slots) = self.v6.as_mut()?;
         Some((pool.index(address?)?, slots))
+    }
+
+    fn at_host(&mut self, address: Option<Ipv6Addr>) -> Option<(u64, &mut Hosts)> {
+        let hosts = self.hosts.as_mut()?;
+        Some((hosts.part(address?)?, hosts))
     }
 }
 

@@ -4,12 +4,16 @@
 //! the first message still get a working tunnel; what all clients have in common comes last, as
 //! each client's own file changes it [9.5].
 
+use std::net::Ipv6Addr;
+
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::ccd::PushChange;
+use crate::config::option::STABLE_ADDRESS;
 use crate::config::{ClientSettings, Config, Framing, ServerRole, Topology};
 use crate::engine::PeerId;
 use crate::limits::MAX_PUSH_MESSAGE;
+use crate::server::line::Line;
 use crate::server::negotiate::Terms;
 use crate::server::pool::Lease;
 
@@ -20,7 +24,12 @@ const MAX_OPTION: usize = 255;
 /// Prefix lengths that clients take [7.3].
 const SHORTEST_PREFIX: u8 = 64;
 const LONGEST_PREFIX: u8 = 124;
-const VERB: &str = "PUSH_REPLY";
+const REPLY: &str = "PUSH_REPLY";
+const UPDATE: &str = "PUSH_UPDATE";
+/// What changes with the prefix of the line, and what a client that sets its device up again for it
+/// might lose otherwise.
+const RENUMBERED: [&str; 5] =
+    ["ifconfig-ipv6", "route-ipv6", "redirect-gateway", "dns", "dhcp-option"];
 
 /// Why a configured `push` is left out; the configuration's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +150,7 @@ fn destination(option: &str) -> Option<IpNet> {
 /// `ifconfig` and `ifconfig-ipv6` for a client [9.2].
 pub(super) fn interface(
     role: &ServerRole,
+    line: Option<&Line>,
     lease: Lease,
     fixed: Lease,
     settings: &ClientSettings,
@@ -168,23 +178,44 @@ pub(super) fn interface(
         // Clients insist on the length and on the remote address [7.3].
         let usual = own.prefix_len().clamp(SHORTEST_PREFIX, LONGEST_PREFIX);
         let bits = settings.map_or(usual, |fixed| fixed.net.prefix_len());
-        let remote = settings.and_then(|fixed| fixed.remote).unwrap_or(own.addr());
-        list.push(format!("ifconfig-ipv6 {address}/{bits} {remote}"));
+        let (told, own) = line.map_or((address, own.addr()), |line| line.told(address));
+        let remote = settings.and_then(|fixed| fixed.remote).unwrap_or(own);
+        list.push(format!("ifconfig-ipv6 {told}/{bits} {remote}"));
     }
     list
 }
 
+/// What a client whose address follows the line needs beside it: the way to the stable prefix, and
+/// its own address there. OpenVPN sets one IPv6 address only; there, a script may set this one, so
+/// that connections between stable addresses outlive a change of the line's prefix.
+fn stable(role: &ServerRole, line: Option<&Line>, address: Option<Ipv6Addr>) -> Vec<String> {
+    let (Some(own), Some(line), Some(address)) = (role.v6, line, address) else {
+        return Vec::new();
+    };
+    if !own.contains(&address) {
+        return Vec::new();
+    }
+    let variable = format!("setenv-safe {STABLE_ADDRESS} {address}/{}", own.prefix_len());
+    let route = format!("route-ipv6 {}", own.trunc());
+    let is_told = line.told(address).0 == address;
+    [Some(variable), (!is_told).then_some(route)].into_iter().flatten().collect()
+}
+
 /// All options for one client: its addresses, what was negotiated with it, and the `inherited`
 /// list as its file changes it.
-pub fn options(
+pub(super) fn options(
     role: &ServerRole,
+    line: Option<&Line>,
     inherited: &[String],
     (lease, fixed): (Lease, Lease),
     settings: &ClientSettings,
     peer: PeerId,
     terms: &Terms,
 ) -> Vec<String> {
-    let mut list = interface(role, lease, fixed, settings);
+    let mut list = interface(role, line, lease, fixed, settings);
+    if list.iter().any(|option| option.starts_with("ifconfig-ipv6 ")) {
+        list.extend(stable(role, line, lease.v6));
+    }
     if terms.data_v2 {
         list.push(format!("peer-id {peer}"));
     }
@@ -232,7 +263,23 @@ fn protocol_flags(terms: &Terms) -> Option<String> {
 /// Cuts the options into messages. All but the last of several end in `push-continuation 2`, the
 /// last in `push-continuation 1`; a single one has neither.
 pub fn messages(options: &[String]) -> Vec<String> {
-    let mut parts = vec![VERB.to_owned()];
+    parts(REPLY, options)
+}
+
+/// The change of a client's address, and of what goes with it, out of the options it is to have.
+pub(super) fn update(options: &[String]) -> Vec<String> {
+    let name = |option: &str| option.split(' ').next().unwrap_or_default().to_owned();
+    let concerns = |option: &&String| RENUMBERED.contains(&name(option).as_str());
+    let mut list: Vec<String> = options.iter().filter(concerns).cloned().collect();
+    // The way to the stable prefix is of no use to a client whose address is in it.
+    if !list.iter().any(|option| name(option) == "route-ipv6") {
+        list.push("-route-ipv6".to_owned());
+    }
+    parts(UPDATE, &list)
+}
+
+fn parts(verb: &str, options: &[String]) -> Vec<String> {
+    let mut parts = vec![verb.to_owned()];
     for option in options {
         let last = parts.last_mut();
         match last {
@@ -240,7 +287,7 @@ pub fn messages(options: &[String]) -> Vec<String> {
                 part.push(',');
                 part.push_str(option);
             }
-            Some(_) | None => parts.push(format!("{VERB},{option}")),
+            Some(_) | None => parts.push(format!("{verb},{option}")),
         }
     }
     let count = parts.len();
@@ -254,169 +301,4 @@ pub fn messages(options: &[String]) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::ccd::{FixedV4, FixedV6};
-    use crate::config::{CipherName, PoolV4, PoolV6};
-
-    fn terms() -> Terms {
-        Terms {
-            cipher: CipherName::Aes256Gcm,
-            framing: Framing::None,
-            push_cipher: true,
-            exporter: true,
-            cc_exit: true,
-            dynamic_tls_crypt: true,
-            epoch: false,
-            data_v2: true,
-            tun_mtu: Some(1500),
-        }
-    }
-
-    #[test]
-    fn flags_hold_only_the_words_the_client_knows() {
-        let flags = |change: fn(&mut Terms)| {
-            let mut terms = terms();
-            change(&mut terms);
-            protocol_flags(&terms)
-        };
-        let all = Some("protocol-flags cc-exit tls-ekm dyn-tls-crypt".to_owned());
-        assert_eq!(flags(|_| ()), all);
-        let plain = Some("protocol-flags cc-exit".to_owned());
-        assert_eq!(flags(|t| (t.exporter, t.dynamic_tls_crypt) = (false, false)), plain);
-        assert_eq!(flags(|t| t.cc_exit = false), Some("key-derivation tls-ekm".to_owned()));
-        assert_eq!(flags(|t| (t.cc_exit, t.exporter) = (false, false)), None);
-    }
-
-    fn role(topology: Topology) -> ServerRole {
-        let net = "10.8.0.0/24".parse().unwrap();
-        ServerRole {
-            topology,
-            v4: "10.8.0.1/24".parse().ok(),
-            v4_peer: (topology != Topology::Subnet).then(|| [10, 8, 0, 2].into()),
-            v6: "fd00:6::1/64".parse().ok(),
-            v4_pool: Some(PoolV4::of_network(net, topology)),
-            v6_pool: "fd00:6::/64".parse().ok().map(PoolV6::of_prefix),
-            routes: Vec::new(),
-            push: Vec::new(),
-            client_files: None,
-            client_to_client: false,
-            max_clients: 4,
-            duplicate_cn: false,
-            exit_notify: 0,
-            inactive: None,
-            session_timeout: None,
-            initial_rate: (1, core::time::Duration::from_secs(1)),
-            force_cookie: false,
-            login: crate::config::hooks::Login::default(),
-            pool_persist: None,
-        }
-    }
-
-    fn lease(v4: &str, v6: &str) -> Lease {
-        Lease { v4: v4.parse().ok(), v6: v6.parse().ok() }
-    }
-
-    #[test]
-    fn addresses_are_told_as_the_topology_wants_them() {
-        let none = Lease::default();
-        let settings = ClientSettings::default();
-        for (topology, address, expected) in [
-            (Topology::Subnet, "10.8.0.2", "ifconfig 10.8.0.2 255.255.255.0"),
-            (Topology::Net30, "10.8.0.6", "ifconfig 10.8.0.6 10.8.0.5"),
-            (Topology::P2p, "10.8.0.4", "ifconfig 10.8.0.4 10.8.0.1"),
-        ] {
-            let given = lease(address, "fd00:6::1000");
-            let told = interface(&role(topology), given, none, &settings);
-            assert_eq!(told, [expected, "ifconfig-ipv6 fd00:6::1000/64 fd00:6::1"]);
-        }
-        let mut wide = role(Topology::Subnet);
-        (wide.v6, wide.v4) = ("fd00:6::1/48".parse().ok(), None);
-        let given = lease("", "fd00:6::1000");
-        let told = interface(&wide, given, none, &settings);
-        assert_eq!(told, ["ifconfig-ipv6 fd00:6::1000/64 fd00:6::1"]);
-        wide.v4_pool = wide.v4_pool.map(|pool| PoolV4 { netmask: Some([255; 4].into()), ..pool });
-        wide.v4 = "10.8.0.1/24".parse().ok();
-        let told = interface(&wide, lease("10.8.0.9", ""), none, &settings);
-        assert_eq!(told, ["ifconfig 10.8.0.9 255.255.255.255"]);
-    }
-
-    #[test]
-    fn fixed_addresses_are_told_as_the_file_has_them() {
-        let v4 = FixedV4 {
-            address: [10, 8, 0, 9].into(),
-            second: [255, 255, 0, 0].into(),
-            alias: Some([10, 99, 0, 9].into()),
-        };
-        let remote = "fd00:6::2".parse().ok();
-        let v6 = FixedV6 { net: "fd00:6::9/112".parse().unwrap(), remote };
-        let mut settings = ClientSettings { v4: Some(v4), v6: Some(v6), ..Default::default() };
-        let given = lease("10.8.0.9", "fd00:6::9");
-        let told = interface(&role(Topology::Subnet), given, given, &settings);
-        let expected = ["ifconfig 10.99.0.9 255.255.0.0", "ifconfig-ipv6 fd00:6::9/112 fd00:6::2"];
-        assert_eq!(told, expected);
-        settings.push = vec![PushChange::Remove("ifconfig-ipv6".to_owned())];
-        assert_eq!(interface(&role(Topology::Subnet), given, given, &settings), expected[..1]);
-        settings.push = vec![PushChange::Remove("ifconfig".to_owned())];
-        assert_eq!(interface(&role(Topology::Subnet), given, given, &settings), expected[1..]);
-    }
-
-    #[test]
-    fn a_clients_file_changes_the_list() {
-        let inherited = [
-            "topology subnet",
-            "route-gateway 10.8.0.1",
-            "route 10.1.0.0 255.255.0.0",
-            "route 10.2.3.0 255.255.255.0",
-            "route-ipv6 fd00:7::/64",
-            "ping 10",
-        ];
-        let inherited = inherited.map(str::to_owned);
-        let with = |push: Vec<PushChange>, behind: &[&str]| {
-            let behind = behind.iter().map(|net| net.parse().unwrap()).collect();
-            changed(&inherited, &ClientSettings { push, behind, ..Default::default() })
-        };
-        let add = |option: &str| PushChange::Add(option.to_owned());
-        let remove = |option: &str| PushChange::Remove(option.to_owned());
-        assert_eq!(with(vec![], &[]), inherited);
-        let removed = with(vec![remove("route "), remove("ping")], &[]);
-        assert_eq!(
-            removed,
-            ["topology subnet", "route-gateway 10.8.0.1", "route-ipv6 fd00:7::/64"]
-        );
-        assert_eq!(with(vec![remove("route")], &[]), ["topology subnet", "ping 10"]);
-        let reset = vec![add("echo lost"), PushChange::Reset, add("echo kept")];
-        assert_eq!(with(reset, &[]), ["echo kept"]);
-        let own = with(vec![add("route 10.2.9.9")], &["10.2.0.0/16", "fd00:7::/64"]);
-        let kept =
-            ["topology subnet", "route-gateway 10.8.0.1", "route 10.1.0.0 255.255.0.0", "ping 10"];
-        assert_eq!(own, kept, "what is behind the client itself is not pushed to it");
-    }
-
-    #[test]
-    fn short_lists_are_one_message_and_long_ones_are_continued() {
-        let options: Vec<_> = (0..200).map(|n| format!("route 10.{n}.0.0 255.255.0.0")).collect();
-        assert_eq!(messages(&options[..1]), ["PUSH_REPLY,route 10.0.0.0 255.255.0.0"]);
-        let parts = messages(&options);
-        assert!(parts.len() > 2);
-        let mut joined = Vec::new();
-        for (at, part) in parts.iter().enumerate() {
-            assert!(part.len() < MAX_PUSH_MESSAGE, "its NUL fits, too");
-            let more = if at + 1 < parts.len() { 2 } else { 1 };
-            let body = part.strip_suffix(&format!(",push-continuation {more}")).unwrap();
-            joined.extend(body.strip_prefix("PUSH_REPLY,").unwrap().split(',').map(str::to_owned));
-        }
-        assert_eq!(joined, options, "nothing is lost, doubled or reordered");
-        let longest = vec!["x".repeat(MAX_OPTION); 9];
-        assert!(messages(&longest).iter().all(|part| part.len() < MAX_PUSH_MESSAGE));
-    }
-
-    #[test]
-    fn names_what_cannot_be_pushed() {
-        assert_eq!(check("route 10.0.0.0 255.0.0.0"), Ok(()));
-        assert_eq!(check("dhcp-option DNS a,b"), Err(Unpushable::Comma));
-        assert_eq!(check("cipher AES-256-GCM"), Err(Unpushable::Generated));
-        assert_eq!(check("echo \u{1}"), Err(Unpushable::Control));
-        assert_eq!(check(&"x".repeat(256)), Err(Unpushable::TooLong));
-    }
-}
+mod tests;

@@ -287,7 +287,8 @@ impl Server {
     ) -> Option<Effective> {
         let terms = Terms::negotiate(&client.offer, &self.config)?;
         let place = (client.lease, fixed);
-        let options = push::options(&self.role, &self.push, place, settings, id, &terms);
+        let line = self.line.as_ref();
+        let options = push::options(&self.role, line, &self.push, place, settings, id, &terms);
         let digest = uses_digest(terms.cipher).then_some(self.config.auth);
         Some(Effective { options, terms, digest, behind: settings.behind.clone() })
     }

@@ -25,6 +25,7 @@ use self::packets::{Inbound, Outgoing};
 use super::clock::Clock;
 use super::ctl_socket::{ControlSocket, MAX_CONNECTIONS};
 use super::hooks::Hooks;
+use super::line::Line;
 use super::poll::PollSet;
 use super::reports::Reports;
 use super::resolve::Resolver;
@@ -106,8 +107,10 @@ pub struct EventLoop<E, U> {
     pub hooks: Hooks,
     /// Management interface and files for others to read.
     pub reports: Reports,
-    /// (Client) changes of the host's network.
+    /// (Client, or with `line`) changes of the host's network.
     pub watch: Option<Watch>,
+    /// (Server) what the line gives its clients.
+    pub line: Option<Line>,
 }
 
 impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
@@ -115,19 +118,20 @@ impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
     /// configuration, which is returned then; an error is one line for the user.
     pub fn run(self) -> Result<Option<Box<Config>>, String> {
         let mut turns = Turns {
-            shell: self,
             clock: Clock::new(),
             inbound: Some(Box::default()),
             outgoing: Some(Box::default()),
             outbound: Some(PacketBuf::new()),
             counters: ShellCounters::default(),
             upkeep_due: Instant::ZERO,
-            follow_at: None,
+            // What there is at the start is news, too.
+            follow_at: self.line.is_some().then_some(Instant::ZERO),
             leave_at: None,
             next: None,
             child_ended: false,
             unfinished: false,
             end: None,
+            shell: self,
         };
         let mut descriptors = PollSet::new();
         // Commands that the engine had from the start, such as the first look-up.
@@ -251,8 +255,17 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             self.follow_at.get_or_insert(now.mono + SETTLING);
         }
         if self.follow_at.take_if(|due| *due <= now.mono).is_some() {
-            self.shell.tunnel.follow();
-            self.shell.engine.handle_reply(now, Reply::NetworkChanged);
+            let news = match &mut self.shell.line {
+                Some(line) => {
+                    self.shell.tunnel.restore();
+                    Reply::Prefixes(line.prefixes())
+                }
+                None => {
+                    self.shell.tunnel.follow();
+                    Reply::NetworkChanged
+                }
+            };
+            self.shell.engine.handle_reply(now, news);
             self.drain(now);
         }
     }
@@ -338,6 +351,11 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                     shell.engine.handle_reply(now, reply);
                 }
                 self.serve_hooks(now);
+            }
+            Command::Neighbour { address, up } => {
+                if let Some(line) = &mut shell.line {
+                    line.show(address, up);
+                }
             }
             Command::KeepReachable(server) => shell.tunnel.keep_reachable(server),
             Command::Exit(reason) => {

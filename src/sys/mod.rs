@@ -21,6 +21,7 @@ pub mod commands;
 pub mod ctl_socket;
 pub mod event_loop;
 pub mod hooks;
+pub mod line;
 pub mod logger;
 pub mod management;
 pub mod netlink;

@@ -5,34 +5,33 @@
 //! parsers would link code for every kind of tunnel and label there is). What to configure, and
 //! taking it back, is [`tunnel`](super::tunnel)'s business.
 
+mod answer;
+
 use std::ffi::CString;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use netlink_packet_core::{
     DefaultNla, Emitable, ErrorBuffer, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL,
-    NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_REPLACE, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
     NetlinkSerializable,
 };
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{
-    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressMessageBuffer,
-};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMessageBuffer, RouteProtocol,
-    RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
+
+use self::answer::{read_address, read_assigned, read_route, read_table_route};
 
 use super::{check, check_len};
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-
-/// Flags of a next hop whose interface is down (RTNH_F_DEAD, RTNH_F_LINKDOWN).
-const UNUSABLE: u32 = 1 | 16;
 
 /// One answer datagram; the kernel fills at most 32 KiB of a larger buffer per dump step.
 const ANSWER_BUFFER: usize = 32 * 1024;
@@ -50,6 +49,17 @@ pub struct Route {
     pub metric: u32,
 }
 
+/// An IPv6 address on an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assigned {
+    /// Whose it is.
+    pub interface: u32,
+    /// The address with the length of its prefix.
+    pub net: Ipv6Net,
+    /// How long new connections may use it, in seconds.
+    pub preferred: u32,
+}
+
 /// A request, in the few forms that sixgate sends.
 #[derive(Debug)]
 enum Request {
@@ -62,6 +72,8 @@ enum Request {
     NewRoute(RouteMessage),
     DelRoute(RouteMessage),
     GetRoute(RouteMessage),
+    NewNeighbour(NeighbourMessage),
+    DelNeighbour(NeighbourMessage),
 }
 
 impl NetlinkSerializable for Request {
@@ -76,6 +88,8 @@ impl NetlinkSerializable for Request {
             Self::NewRoute(_) => libc::RTM_NEWROUTE,
             Self::DelRoute(_) => libc::RTM_DELROUTE,
             Self::GetRoute(_) => libc::RTM_GETROUTE,
+            Self::NewNeighbour(_) => libc::RTM_NEWNEIGH,
+            Self::DelNeighbour(_) => libc::RTM_DELNEIGH,
         }
     }
 
@@ -88,6 +102,7 @@ impl NetlinkSerializable for Request {
             Self::DelLink(header) => header.buffer_len(),
             Self::NewAddress(m) | Self::DelAddress(m) | Self::GetAddress(m) => m.buffer_len(),
             Self::NewRoute(m) | Self::DelRoute(m) | Self::GetRoute(m) => m.buffer_len(),
+            Self::NewNeighbour(m) | Self::DelNeighbour(m) => m.buffer_len(),
         }
     }
 
@@ -104,6 +119,7 @@ impl NetlinkSerializable for Request {
             Self::DelLink(header) => header.emit(buffer),
             Self::NewAddress(m) | Self::DelAddress(m) | Self::GetAddress(m) => m.emit(buffer),
             Self::NewRoute(m) | Self::DelRoute(m) | Self::GetRoute(m) => m.emit(buffer),
+            Self::NewNeighbour(m) | Self::DelNeighbour(m) => m.emit(buffer),
         }
     }
 }
@@ -227,6 +243,30 @@ impl Netlink {
         Ok(addresses)
     }
 
+    /// All IPv6 addresses of lasting worth, with the time that is left to them.
+    pub fn assigned(&mut self) -> io::Result<Vec<Assigned>> {
+        let mut query = AddressMessage::default();
+        query.header.family = AddressFamily::Inet6;
+        let mut addresses = Vec::new();
+        self.exchange(Request::GetAddress(query), NLM_F_DUMP, |kind, payload| {
+            if kind == libc::RTM_NEWADDR {
+                addresses.extend(read_assigned(payload));
+            }
+        })?;
+        Ok(addresses)
+    }
+
+    /// Has the kernel answer the neighbours on an interface for this address (RFC 4861, 7.2.8).
+    pub fn add_proxy(&mut self, interface: u32, address: Ipv6Addr) -> io::Result<()> {
+        let message = Request::NewNeighbour(proxy_message(interface, address));
+        self.execute(message, NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Ends that.
+    pub fn remove_proxy(&mut self, interface: u32, address: Ipv6Addr) -> io::Result<()> {
+        self.execute(Request::DelNeighbour(proxy_message(interface, address)), 0)
+    }
+
     /// Sends a request that has no answer but the acknowledgement.
     fn execute(&mut self, request: Request, flags: u16) -> io::Result<()> {
         self.exchange(request, flags | NLM_F_ACK, |_, _| {})
@@ -334,6 +374,15 @@ fn address_message(interface: u32, net: IpNet, peer: Option<IpAddr>) -> AddressM
     message
 }
 
+fn proxy_message(interface: u32, address: Ipv6Addr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    message.header.ifindex = interface;
+    message.header.flags = NeighbourFlags::Proxy;
+    message.attributes.push(NeighbourAttribute::Destination(address.into()));
+    message
+}
+
 fn route_message(route: &Route) -> RouteMessage {
     let mut message = route_query(route.destination.trunc());
     message.header.table = RouteHeader::RT_TABLE_MAIN;
@@ -362,70 +411,6 @@ fn route_query(destination: IpNet) -> RouteMessage {
     message
 }
 
-/// Interface index, address and prefix length of an RTM_NEWADDR.
-fn read_address(payload: &[u8]) -> Option<(u32, IpNet)> {
-    let message = AddressMessageBuffer::new_checked(payload).ok()?;
-    let (mut local, mut address) = (None, None);
-    for attribute in message.attributes().flatten() {
-        match attribute.kind() {
-            libc::IFA_LOCAL => local = read_ip(attribute.value()),
-            libc::IFA_ADDRESS => address = read_ip(attribute.value()),
-            _ => {}
-        }
-    }
-    // With a peer, IFA_ADDRESS is the peer's, whose network it is that the prefix describes.
-    Some((message.index(), IpNet::new(address.or(local)?, message.prefix_len()).ok()?))
-}
-
-/// Next router and interface of an RTM_NEWROUTE that answers a query for one destination.
-fn read_route(payload: &[u8], destination: IpNet) -> Option<Route> {
-    let message = RouteMessageBuffer::new_checked(payload).ok()?;
-    let (mut gateway, mut interface) = (None, None);
-    for attribute in message.attributes().flatten() {
-        match attribute.kind() {
-            libc::RTA_GATEWAY => gateway = read_ip(attribute.value()),
-            libc::RTA_OIF => {
-                interface = attribute.value().first_chunk().map(|b| u32::from_ne_bytes(*b));
-            }
-            _ => {}
-        }
-    }
-    Some(Route { destination, gateway, interface: interface?, metric: 0 })
-}
-
-/// One route of a dump of the main table.
-fn read_table_route(payload: &[u8], v6: bool) -> Option<Route> {
-    let message = RouteMessageBuffer::new_checked(payload).ok()?;
-    if message.table() != RouteHeader::RT_TABLE_MAIN
-        || message.kind() != libc::RTN_UNICAST
-        || message.flags() & UNUSABLE != 0
-    {
-        return None;
-    }
-    let unspecified: IpAddr =
-        if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-    let (mut destination, mut metric) = (unspecified, 0);
-    for attribute in message.attributes().flatten() {
-        match attribute.kind() {
-            libc::RTA_DST => destination = read_ip(attribute.value())?,
-            libc::RTA_PRIORITY => {
-                metric = attribute.value().first_chunk().map(|b| u32::from_ne_bytes(*b))?;
-            }
-            _ => {}
-        }
-    }
-    let destination = IpNet::new(destination, message.destination_prefix_length()).ok()?;
-    read_route(payload, destination).map(|route| Route { metric, ..route })
-}
-
-fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => bytes.first_chunk::<4>().map(|b| Ipv4Addr::from(*b).into()),
-        16 => bytes.first_chunk::<16>().map(|b| Ipv6Addr::from(*b).into()),
-        _ => None,
-    }
-}
-
 /// The index of a named interface.
 pub fn interface_index(name: &str) -> io::Result<u32> {
     let name = CString::new(name).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -437,44 +422,4 @@ pub fn interface_index(name: &str) -> io::Result<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kernel_names_the_loopback_addresses() {
-        let networks = Netlink::open().unwrap().local_addresses().unwrap();
-        let loopback = (interface_index("lo").unwrap(), "127.0.0.1/8".parse().unwrap());
-        assert!(networks.contains(&loopback), "{networks:?}");
-    }
-
-    #[test]
-    fn loopback_is_reached_over_loopback() {
-        let mut netlink = Netlink::open().unwrap();
-        let route = netlink.route_to("127.0.0.1".parse().unwrap()).unwrap();
-        assert_eq!(route.interface, interface_index("lo").unwrap());
-        assert_eq!(route.gateway, None);
-    }
-
-    #[test]
-    fn errors_come_back_with_their_code() {
-        let nowhere = Route {
-            destination: "192.0.2.0/24".parse().unwrap(),
-            gateway: None,
-            interface: u32::MAX >> 1,
-            metric: 0,
-        };
-        assert!(Netlink::open().unwrap().add_route(&nowhere).is_err());
-        let error = interface_index("no-such-interface").unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
-    }
-
-    #[test]
-    fn truncated_answers_are_skipped() {
-        let mut answer = [0_u8; 36];
-        answer[0] = 36;
-        for len in 0..answer.len() {
-            assert!(!read_answers(&answer[..len], 1, false, &mut |_, _| {}).unwrap());
-            assert!(read_address(&answer[..len]).is_none_or(|(_, net)| net.prefix_len() <= 128));
-        }
-    }
-}
+mod tests;

@@ -25,6 +25,7 @@ use super::clock::{Clock, OsRandom, unix_time};
 use super::ctl_socket::ControlSocket;
 use super::event_loop::{EventLoop, Upkeep};
 use super::hooks::{Hooks, surroundings};
+use super::line::Line;
 use super::logger::{self, Target};
 use super::netlink::Netlink;
 use super::privilege::{self, Identity};
@@ -201,10 +202,18 @@ fn serve<E: Engine, U: Upkeep<E>>(
         tunnel.apply(settings)?;
     }
     let resolver = Resolver::new().map_err(|error| format!("socket pair: {error}"))?;
-    let watch = match &config.role {
-        Role::Client(_) => Some(Watch::open().map_err(|error| format!("netlink: {error}"))?),
-        Role::Server(_) => None,
+    let follow = match &config.role {
+        Role::Server(role) => role.follow.as_ref(),
+        Role::Client(_) => None,
     };
+    let line = follow.zip(settings.as_ref());
+    let line =
+        line.map(|(follow, settings)| Line::open(follow, tun.index(), settings)).transpose()?;
+    let watch = match &config.role {
+        Role::Client(_) => Some(Watch::open()),
+        Role::Server(_) => line.as_ref().map(|_| Watch::addresses()),
+    };
+    let watch = watch.transpose().map_err(|error| format!("netlink: {error}"))?;
     if process.daemon && start == Start::First {
         process::detach().map_err(|error| format!("going to the background: {error}"))?;
     }
@@ -230,6 +239,7 @@ fn serve<E: Engine, U: Upkeep<E>>(
         hooks,
         reports,
         watch,
+        line,
     }
     .run()
 }

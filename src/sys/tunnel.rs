@@ -112,6 +112,30 @@ impl TunnelConfig {
         self.outside.follow(&mut self.netlink);
     }
 
+    /// Puts addresses and routes back that somebody has taken away, such as a network daemon that
+    /// clears the device when it takes charge of it.
+    pub fn restore(&mut self) {
+        let Ok(present) = self.netlink.local_addresses() else { return };
+        let is_there = |(net, peer): &Address| {
+            let shown = IpNet::new(peer.unwrap_or(net.addr()), net.prefix_len());
+            shown.is_ok_and(|shown| present.contains(&(self.interface, shown)))
+        };
+        let missing: Vec<Address> =
+            self.addresses.iter().copied().filter(|address| !is_there(address)).collect();
+        if missing.is_empty() {
+            return;
+        }
+        for (net, peer) in missing {
+            match self.netlink.add_address(self.interface, net, peer) {
+                Ok(()) => log::info!("{}: {net} was taken away; it is there again", self.name),
+                Err(error) => log::warn!("{}", self.explain(net, &error)),
+            }
+        }
+        let Self { netlink, routes, .. } = self;
+        // Those that are still there stay as they are.
+        routes.iter().for_each(|route| _ = netlink.add_route(route));
+    }
+
     fn add_addresses(
         &mut self,
         wanted: &[Address],
@@ -192,7 +216,7 @@ impl TunnelConfig {
 
 fn addresses(settings: &TunnelSettings) -> Vec<Address> {
     let v4 = settings.v4.map(|net| (net.into(), settings.v4_peer.map(IpAddr::V4)));
-    let v6 = settings.v6.map(|net| (net.into(), None));
+    let v6 = settings.v6.into_iter().chain(settings.v6_stable).map(|net| (net.into(), None));
     v4.into_iter().chain(v6).collect()
 }
 

@@ -1,7 +1,7 @@
-//! News that a client must hear of at once: the host's addresses or routes have changed, or it has
-//! woken from sleep.
+//! News of the host that matter at once: to a client, that addresses or routes have changed, or that
+//! it has woken from sleep; to a server whose clients' addresses follow the line, that addresses have.
 //!
-//! What to do then is [`tunnel`](super::tunnel)'s and the engine's business; nothing is read out of
+//! What to do then is [`tunnel`](super::tunnel)'s, [`line`](super::line)'s and the engine's business; nothing is read out of
 //! the messages, as many of them come at once and only the end result counts.
 
 use std::io;
@@ -17,9 +17,20 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Needs no privilege.
+    /// For a client. Needs no privilege.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { routes: open_routes()?, clock: open_clock().ok() })
+        let groups = libc::RTMGRP_LINK
+            | libc::RTMGRP_IPV4_IFADDR
+            | libc::RTMGRP_IPV4_ROUTE
+            | libc::RTMGRP_IPV6_IFADDR
+            | libc::RTMGRP_IPV6_ROUTE;
+        Ok(Self { routes: open_groups(groups)?, clock: open_clock().ok() })
+    }
+
+    /// For a server: addresses alone. Needs no privilege.
+    pub fn addresses() -> io::Result<Self> {
+        let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+        Ok(Self { routes: open_groups(groups)?, clock: None })
     }
 
     /// What to wait for.
@@ -59,7 +70,7 @@ impl Watch {
     }
 }
 
-fn open_routes() -> io::Result<OwnedFd> {
+fn open_groups(groups: libc::c_int) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: no pointers are passed.
     let raw = check(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) })?;
@@ -68,11 +79,7 @@ fn open_routes() -> io::Result<OwnedFd> {
     // SAFETY: all zero is a valid sockaddr_nl.
     let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
     address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
-    address.nl_groups = (libc::RTMGRP_LINK
-        | libc::RTMGRP_IPV4_IFADDR
-        | libc::RTMGRP_IPV4_ROUTE
-        | libc::RTMGRP_IPV6_IFADDR
-        | libc::RTMGRP_IPV6_ROUTE) as u32;
+    address.nl_groups = groups as u32;
     let len = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
     // SAFETY: `address` is a sockaddr_nl of the length given.
     check(unsafe { libc::bind(raw, (&raw const address).cast(), len) })?;

@@ -305,6 +305,7 @@ impl Net {
                 Command::ClientUp(_)
                 | Command::ClientDown(_)
                 | Command::SavePool(_)
+                | Command::Neighbour { .. }
                 | Command::KeepReachable(_) => None,
             };
             node.commands.push(command);

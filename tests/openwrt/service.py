@@ -108,7 +108,7 @@ class Call:
 WILLING = """
 case "$1 $2" in
 'client list') printf 'NAME  STATE\\nold  revoked\\n' ;;
-init*) mkdir -p "$3" && printf 'server 10.8.0.0 255.255.255.0\\nserver-ipv6 fd00:1:2:3::/64\\n' >"$3/server.conf" ;;
+init*) mkdir -p "$3" && printf 'server 10.8.0.0 255.255.255.0\\nserver-ipv6 auto fd00:1:2:3::/64\\n' >"$3/server.conf" ;;
 esac
 """
 
@@ -148,7 +148,7 @@ def test_the_configuration_says_what_uci_says(packages):
         "port 1195",
         "proto udp",
         "server 10.8.0.0 255.255.255.0",
-        "server-ipv6 fd00:1:2:3::/64",
+        "server-ipv6 auto fd00:1:2:3::/64",
         "client-to-client",
         'push "redirect-gateway def1 ipv6"',
         'push "route 192.168.1.0 255.255.255.0"',
@@ -171,7 +171,7 @@ def test_networks_are_given_or_left_out(packages):
     assert "server 10.9.3.192 255.255.255.192\nserver-ipv6 fd00:7::/112\n" in router.conf
     router.configure(SERVER.replace("network 'auto'", "network ''"))
     router.start()
-    assert "\nserver 1" not in router.conf and "server-ipv6 fd00:1:2:3::/64" in router.conf
+    assert "\nserver 1" not in router.conf and "server-ipv6 auto fd00:1:2:3::/64" in router.conf
 
 
 def test_the_endpoint_comes_from_dynamic_dns(packages):

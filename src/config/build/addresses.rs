@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::{Build, networks};
+use super::{Build, follow, networks};
 use crate::config::lex::Line;
-use crate::config::{PoolV4, PoolV6, Topology, TunnelRoute, Via};
+use crate::config::{Follow, PoolV4, PoolV6, Topology, TunnelRoute, Via};
 
 /// What a client accepts as the length of its prefix; a shorter one is ours alone [7.3].
 const LONGEST_PREFIX: u8 = 124;
@@ -24,6 +24,7 @@ pub(super) struct Addresses {
     pub(super) v6: Option<Ipv6Net>,
     pub(super) v4_pool: Option<PoolV4>,
     pub(super) v6_pool: Option<PoolV6>,
+    pub(super) follow: Option<Follow>,
     /// The network of the tunnel where no address of ours covers it (`net30`, `p2p`).
     pub(super) route: Option<TunnelRoute>,
 }
@@ -73,10 +74,18 @@ impl Addresses {
     }
 
     fn server_ipv6(&mut self, b: &mut Build<'_>) {
-        let Some(line) = b.line("server-ipv6") else { return };
+        let Some(line) = b.line("server-ipv6") else { return follow::device_alone(b) };
+        if line.arg(0) == Some("auto") {
+            self.follow = follow::follow(b);
+            self.v6 = follow::own_prefix(b, line).and_then(first_host);
+            return;
+        }
+        follow::device_alone(b);
+        if line.arg(1).is_some() {
+            return b.error(line, "a second prefix goes only with `auto`");
+        }
         let Some(net) = network_v6(b, line) else { return };
-        let first = Ipv6Addr::from_bits(net.network().to_bits() | 1);
-        self.v6 = Ipv6Net::new(first, net.prefix_len()).ok();
+        self.v6 = first_host(net);
         self.v6_pool = Some(PoolV6::of_prefix(net));
     }
 
@@ -173,6 +182,12 @@ impl Addresses {
         let Some(own) = self.v6 else {
             return b.error(line, "a server that gives IPv6 addresses needs one of its own; add `ifconfig-ipv6` (or use `server-ipv6` instead)");
         };
+        if self.follow.is_some() {
+            return b.error(
+                line,
+                "with `server-ipv6 auto` a client's name decides on its address; remove the line",
+            );
+        }
         let pool = PoolV6::from_start(start);
         let (first, last) = pool.bounds();
         if pool.count == 0 {
@@ -184,6 +199,12 @@ impl Addresses {
         }
         self.v6_pool = Some(pool);
     }
+}
+
+/// Our own address in a prefix.
+fn first_host(net: Ipv6Net) -> Option<Ipv6Net> {
+    let first = Ipv6Addr::from_bits(net.network().to_bits() | 1);
+    Ipv6Net::new(first, net.prefix_len()).ok()
 }
 
 /// Whether a `route` or `route-ipv6` line covers this address.
@@ -225,8 +246,8 @@ fn network_v4(b: &mut Build<'_>, line: &Line) -> Option<Ipv4Net> {
     check_range(b, line, address.into()).then_some(net)
 }
 
-fn network_v6(b: &mut Build<'_>, line: &Line) -> Option<Ipv6Net> {
-    let Ok(net) = line.arg(0)?.parse::<Ipv6Net>() else {
+pub(super) fn network_v6(b: &mut Build<'_>, line: &Line) -> Option<Ipv6Net> {
+    let Ok(net) = line.arg(usize::from(line.arg(0)? == "auto"))?.parse::<Ipv6Net>() else {
         b.error(line, "needs a prefix and its length, as in `server-ipv6 fd00:1234:5678::/64`");
         return None;
     };

@@ -100,7 +100,7 @@ fn fixed_v6(b: &mut Build<'_>, line: &Line, role: &ServerRole) -> Option<FixedV6
     let Some(net) = text.parse::<Ipv6Net>().ok().or_else(usual) else {
         b.error(
             line,
-            "needs an address and its prefix length, as in `ifconfig-ipv6-push fd00:1234::50/64`",
+            "needs an address and its prefix length, as in `ifconfig-ipv6-push fd00:1234::50/64`, or a host part such as `::50`",
         );
         return None;
     };
@@ -112,7 +112,11 @@ fn fixed_v6(b: &mut Build<'_>, line: &Line, role: &ServerRole) -> Option<FixedV6
         b.warn(line, "has no effect: the server has no IPv6 in the tunnel");
         return None;
     };
-    let own = net.addr();
+    let (own, follows) = (whole_address(b, line, net.addr(), server, role), role.follow.is_some());
+    let net = Ipv6Net::new(own, net.prefix_len()).unwrap_or(net);
+    if follows && remote.is_some() {
+        b.error(line, "with `server-ipv6 auto` the other end is the server's own address; leave the second argument out");
+    }
     if !(64..=124).contains(&net.prefix_len()) {
         b.error(line, "clients accept a prefix length from 64 to 124 only");
     } else if own == server.addr() {
@@ -127,6 +131,30 @@ fn fixed_v6(b: &mut Build<'_>, line: &Line, role: &ServerRole) -> Option<FixedV6
         );
     }
     Some(FixedV6 { net, remote: remote.and_then(Result::ok) })
+}
+
+/// An address that is a host part alone, such as `::20`, lies in our prefix. Where that follows the
+/// line, the host part of every address counts and nothing else, but where a route says otherwise.
+fn whole_address(
+    b: &mut Build<'_>,
+    line: &Line,
+    address: Ipv6Addr,
+    server: Ipv6Net,
+    role: &ServerRole,
+) -> Ipv6Addr {
+    let (bits, mask) = (address.to_bits(), server.netmask().to_bits());
+    let elsewhere = bits & mask != 0 && !server.contains(&address);
+    let routed = is_routed(role, IpNet::from(std::net::IpAddr::V6(address)));
+    if elsewhere && (routed || role.follow.is_none()) {
+        return address;
+    }
+    if elsewhere {
+        b.warn(
+            line,
+            format!("the prefix follows the line, so only the host part of {address} counts"),
+        );
+    }
+    Ipv6Addr::from_bits(server.network().to_bits() | bits & !mask)
 }
 
 /// `iroute`, `iroute-ipv6`.

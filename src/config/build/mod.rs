@@ -8,6 +8,7 @@ mod addresses;
 mod ccd;
 mod client;
 mod data;
+mod follow;
 mod hooks;
 mod manage;
 mod networks;

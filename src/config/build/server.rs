@@ -10,7 +10,7 @@ use crate::limits::MAX_CLIENTS;
 
 /// All of `config::ServerRole`.
 pub(super) fn role(b: &mut Build<'_>, timers: &Timers) -> ServerRole {
-    let own = addresses::addresses(b);
+    let mut own = addresses::addresses(b);
     let sources = ["server", "server-ipv6", "ifconfig", "ifconfig-ipv6", "server-bridge"];
     if !sources.iter().any(|name| b.source.mentions(name)) {
         let text = "the VPN has no addresses: `server NETWORK MASK`, `server-ipv6 PREFIX/BITS` or both are needed";
@@ -27,6 +27,7 @@ pub(super) fn role(b: &mut Build<'_>, timers: &Timers) -> ServerRole {
         v6: own.v6,
         v4_pool: own.v4_pool,
         v6_pool: own.v6_pool,
+        follow: own.follow.take(),
         routes: routes::routes(b, &own),
         push: b.source.all("push").filter_map(|line| line.arg(0)).map(str::to_owned).collect(),
         client_files: ccd::files(b),

@@ -139,6 +139,7 @@ fn start() -> (JoinHandle<Result<(), String>>, StdSocket, SocketAddr) {
             hooks: Hooks::new(crate::config::hooks::Hooks::default(), Duration::from_secs(60)),
             reports: Reports::default(),
             watch: None,
+            line: None,
         };
         shell.run().map(|next| assert!(next.is_none()))
     });

@@ -1,0 +1,111 @@
+//! `server-ipv6 auto`: addresses that follow the prefix of the line, and where that is looked for.
+//!
+//! The prefix of our own beside it is the stable one: it is given on the line, or made out of the
+//! certificate authority's certificate, which is the same for as long as its clients are.
+
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+use sha2::{Digest as _, Sha256};
+
+use super::{Build, addresses};
+use crate::config::Follow;
+use crate::config::lex::Line;
+
+/// A host part has 64 bits.
+const BITS: u8 = 64;
+
+/// Where the prefix of the line is to be found: on our own device, or on that of `ndp-proxy`.
+pub(super) fn follow(b: &mut Build<'_>) -> Option<Follow> {
+    let Some(line) = b.line("ndp-proxy") else { return Some(Follow::Tunnel) };
+    let name = line.arg(0)?;
+    // IFNAMSIZ, its NUL included.
+    if name.is_empty() || name.len() > 15 || name.contains(['/', ' ']) {
+        b.error(
+            line,
+            "needs the name of the interface towards the local network, as in `ndp-proxy br-lan`",
+        );
+    }
+    Some(Follow::Neighbours(name.to_owned()))
+}
+
+/// `ndp-proxy` without a prefix that follows the line.
+pub(super) fn device_alone(b: &mut Build<'_>) {
+    if let Some(line) = b.line("ndp-proxy") {
+        b.error(line, "takes the clients' addresses out of the local network's prefix, which needs `server-ipv6 auto`");
+    }
+}
+
+/// The prefix that stays.
+pub(super) fn own_prefix(b: &mut Build<'_>, line: &Line) -> Option<Ipv6Net> {
+    if line.arg(1).is_none() {
+        return Some(of_authority(b));
+    }
+    let net = addresses::network_v6(b, line)?;
+    if net.prefix_len() != BITS {
+        b.error(
+            line,
+            "the prefix beside `auto` must be a /64: the rest of an address is the client's own",
+        );
+        return None;
+    }
+    Some(net)
+}
+
+/// A unique local /64 as RFC 4193, 3.2 wants them, with a hash in place of the random number. A
+/// missing or unreadable `ca` is reported where its content matters.
+fn of_authority(b: &Build<'_>) -> Ipv6Net {
+    let mut hash = Sha256::new_with_prefix(b"sixgate unique local prefix\0");
+    if let Some(line) = b.line("ca") {
+        match (&line.inline, line.arg(0)) {
+            (Some(block), _) => hash.update(block.as_bytes()),
+            (None, Some(name)) => {
+                hash.update(b.files.read(&b.source.path(name)).unwrap_or_default())
+            }
+            (None, None) => {}
+        }
+    }
+    let digest = hash.finalize();
+    let mut bytes = [0; 16];
+    let [first, global_id @ .., _, _, _, _, _, _, _, _, _, _] = &mut bytes;
+    *first = 0xfd;
+    global_id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+    Ipv6Net::new_assert(Ipv6Addr::from(bytes), BITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Follow;
+    use crate::config::tests::{error_of, loaded, server_role};
+
+    #[test]
+    fn auto_has_a_prefix_of_its_own_and_no_pool() {
+        let given = loaded("server-ipv6 auto fd00:1:2:3::/64\n");
+        let role = server_role(&given);
+        assert_eq!((role.v6, role.v6_pool), ("fd00:1:2:3::1/64".parse().ok(), None));
+        assert_eq!(role.follow, Some(Follow::Tunnel));
+        let made = loaded("server-ipv6 auto\nndp-proxy br-lan\n");
+        let role = server_role(&made);
+        assert_eq!(role.follow, Some(Follow::Neighbours("br-lan".to_owned())));
+        let own = role.v6.unwrap();
+        assert!(own.to_string().starts_with("fd") && own.prefix_len() == 64, "{own}");
+        assert_eq!(own, server_role(&loaded("server-ipv6 auto\n")).v6.unwrap(), "always the same");
+        assert_eq!(server_role(&loaded("server-ipv6 fd00:1::/64\n")).follow, None);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for (lines, expected) in [
+            ("server-ipv6 auto fd00:1::/48", "must be a /64"),
+            ("server-ipv6 auto here", "needs a prefix"),
+            ("server-ipv6 fd00:1::/64 fd00:2::/64", "only with `auto`"),
+            ("server-ipv6 fd00:1::/64\nndp-proxy br-lan", "needs `server-ipv6 auto`"),
+            ("server 10.8.0.0 255.255.255.0\nndp-proxy br-lan", "needs `server-ipv6 auto`"),
+            ("server-ipv6 auto\nndp-proxy a/b", "needs the name"),
+            ("server-ipv6 auto\nifconfig-ipv6-pool fd00:1::5/64", "a client's name decides"),
+        ] {
+            let error = error_of(&format!("{lines}\n"));
+            assert!(error.contains(expected), "{error}\nfor {lines}");
+        }
+    }
+}
