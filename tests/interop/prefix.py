@@ -148,7 +148,7 @@ def renumbering(which: str, stays: bool):
 
 
 for which, stays in (("2.6", False), ("2.7", True), ("own", True)):
-    add(__name__, f"renumbering.{which}", renumbering(which, stays), own=True, asked=which == "2.7")
+    add(__name__, f"renumbering.{which}", renumbering(which, stays), own=True)
 
 SCRIPT = """#!/bin/sh
 exec ip -6 addr replace "$OPENVPN_ifconfig_ipv6_stable" dev "$dev" nodad
@@ -186,7 +186,7 @@ def stable_connection(which: str, script: bool):
 
 
 for which, script in (("own", False), ("2.6", True), ("2.7", True)):
-    add(__name__, f"stable-connection.{which}", stable_connection(which, script), own=True, asked=which == "2.7")
+    add(__name__, f"stable-connection.{which}", stable_connection(which, script), own=True)
 
 
 @case(clients=2, own=True)

@@ -122,7 +122,7 @@ fn check(dir: &Path) {
     // Not a CA, but certificate and key do belong together.
     assert_eq!(identity, crate::pki::PkiError::NotAnAuthority);
     let wrap = V2ServerKey::parse(in_dir("tls-crypt-v2.key")).unwrap();
-    assert!(read(&dir.join("server.conf")).contains("\nserver-ipv6 fd"));
+    assert!(read(&dir.join("server.conf")).contains("\nserver-ipv6 auto fd"));
 
     let issued = index::parse_issued(&in_dir("issued"));
     assert_eq!(issued.damaged, []);
