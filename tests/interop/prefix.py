@@ -10,6 +10,7 @@ from client_host import Sixgate
 from lib.case import ROOT, add, case, tunnel_addresses
 from lib.peers import Client, Wrap
 from lib.process import Failure
+from reload import edit, reload
 
 STABLE = "fd00:10:8::"
 FIRST = "2001:db8:a:1::"
@@ -246,6 +247,34 @@ def addresses_of_its_own_are_put_back(t):
     for family, net in ((4, "192.168.77.0/24"), (6, "fd00:77::/64")):
         if "tun0" not in t.net.server.run("ip", f"-{family}", "route", "show", net).stdout:
             raise Failure(f"the route {net} is gone")
+
+
+@case(own=True)
+def a_configuration_read_again_changes_no_address(t):
+    line = Line(t.net.server)
+    server = serve(t, "max-clients 5", "explicit-exit-notify 1")
+    line.give(FIRST)
+    client = new_client(t, "own")
+    first, stable = address_in(t, client, FIRST), address_in(t, client, STABLE)
+    steady = Steady(t, client)
+    edit(server, "max-clients 5", "max-clients 6")
+    if "keep their tunnel: 1" not in reload(server):
+        raise Failure(server.process.text()[-2000:])
+    if f"{FIRST}1" not in addresses(t.net.server):
+        raise Failure("an address that is not sixgate's is gone")
+    steady.goes_on()
+    line.give(SECOND)
+    line.deprecate(FIRST)
+    address_in(t, client, SECOND)
+    steady.goes_on()
+    # Another stable prefix is a new start.
+    edit(server, f"{STABLE}/64", "fd00:10:9::/64")
+    mark = client.process.mark()
+    reload(server, "everything is closed and opened again")
+    client.wait_up_again(mark)
+    moved = address_in(t, client, "fd00:10:9::")
+    if host_part(moved) != host_part(stable) or host_part(first) != host_part(stable):
+        raise Failure(f"{moved} has another host part than {stable}")
 
 
 # ---- The only /64 ------------------------------------------------------------------------------------
