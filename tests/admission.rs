@@ -1,143 +1,25 @@
 //! A peer made of a bare session, which says what no client engine would: how the server deals with
-//! requests at the wrong time, a change of identity and a goodbye.
+//! requests at the wrong time, a change of identity and words that are a server's.
 
 mod common;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use common::Seeded;
 use common::net::Net;
-use common::packets::echo;
 use common::pki::{CLIENT, Identity, Site, Usage, load};
+use common::raw::{ASKS, Raw, WAITS};
 use sixgate::buf::PacketBuf;
-use sixgate::config::{self, CipherName, Config, Digest, Framing};
-use sixgate::engine::{Command, DropReason, Occasion, Reply};
-use sixgate::limits::{CONTROL_MTU, SEND_WINDOW};
+use sixgate::config;
+use sixgate::engine::{DropReason, Occasion};
 use sixgate::server::Server;
-use sixgate::session::data::Format;
-use sixgate::session::keys::Derivation;
-use sixgate::session::wrap::{Wrap, WrapId, WrapKey};
-use sixgate::session::{
-    DataParams, Login, Role, Session, SessionConfig, SessionEvent, SharedUnixTime, TlsContext,
-};
+use sixgate::session::Role;
+use sixgate::session::wrap::{WrapId, WrapKey};
 use sixgate::wire::control::{AckList, Body, Header, MessageId, SessionId};
-use sixgate::wire::message::Message;
 use sixgate::wire::opcode::{KeyId, Opcode};
 use sixgate::wire::static_key::{StaticKey, V2ServerKey};
 
 const SERVER: &str = "192.0.2.1:1194";
-/// DATA_V2 alone, and with REQUEST_PUSH.
-const ASKS: u32 = 2;
-const WAITS: u32 = 6;
-
-/// The bare session.
-struct Raw {
-    session: Session,
-    config: Arc<SessionConfig>,
-    addr: SocketAddr,
-    rng: Seeded,
-    seen: usize,
-    messages: Vec<Message>,
-}
-
-impl Raw {
-    fn new(net: &Net, config: &Config, proto: u32) -> Self {
-        let time = SharedUnixTime::default();
-        time.set(net.now.unix);
-        let config = Arc::new(SessionConfig {
-            role: Role::Client,
-            tls: Arc::new(TlsContext::client(&config.tls, time).unwrap()),
-            timers: config.timers,
-            options: String::new(),
-            peer_info: format!("IV_PROTO={proto}\nIV_CIPHERS=AES-256-GCM\n"),
-            credentials: Login::default(),
-            control_mtu: CONTROL_MTU,
-            send_window: SEND_WINDOW,
-        });
-        let mut rng = Seeded(77);
-        let session = Session::client(net.now, config.clone(), Wrap::none(), None, &mut rng);
-        let addr = "198.51.100.50:5000".parse().unwrap();
-        Self { session, config, addr, rng, seen: net.trace.len(), messages: Vec::new() }
-    }
-
-    /// Lets both ends talk until neither has anything to say. No time passes.
-    fn talk(&mut self, net: &mut Net) {
-        let mut memory = PacketBuf::new();
-        loop {
-            let mut quiet = true;
-            loop {
-                let mut out = memory.packet();
-                if !self.session.poll_transmit(net.now, &mut out) {
-                    break;
-                }
-                quiet = false;
-                net.deliver(0, self.addr, out.as_slice());
-            }
-            while let Some(packet) = net.trace.get(self.seen) {
-                self.seen += 1;
-                if packet.to == self.addr {
-                    quiet = false;
-                    let mut bytes = packet.bytes.clone();
-                    let _ = self.session.handle_control(net.now, &mut bytes, &mut self.rng);
-                }
-            }
-            while let Some(event) = self.session.poll_event() {
-                self.heed(net, event);
-            }
-            if quiet {
-                return;
-            }
-        }
-    }
-
-    fn heed(&mut self, net: &Net, event: SessionEvent) {
-        match event {
-            SessionEvent::Message(message) => self.messages.push(message),
-            SessionEvent::Authenticate(proof) if proof.renegotiation => {
-                self.session.approve_key(net.now, proof.key_id);
-            }
-            SessionEvent::Authenticate(_) => {
-                let params = DataParams {
-                    cipher: CipherName::Aes256Gcm,
-                    digest: Digest::Sha1,
-                    framing: Framing::None,
-                    derivation: Derivation::Prf,
-                    format: Format::Classic,
-                    peer: Some(0),
-                    dynamic_tls_crypt: false,
-                };
-                self.session.install_keys(net.now, params).unwrap();
-            }
-            SessionEvent::KeysReady(_)
-            | SessionEvent::RenegotiationStarted(_)
-            | SessionEvent::Failed(_) => {}
-        }
-    }
-
-    fn say(&mut self, net: &mut Net, message: &str) {
-        self.session.send_message(message).unwrap();
-        self.talk(net);
-    }
-
-    fn pushed(&self) -> usize {
-        let push = |message: &&Message| matches!(message, Message::PushReply(_));
-        self.messages.iter().filter(push).count()
-    }
-
-    fn denied(&self) -> bool {
-        self.messages.iter().any(|message| matches!(message, Message::AuthFailed(_)))
-    }
-
-    /// Sends an IP packet through the tunnel.
-    fn data(&mut self, net: &mut Net, packet: &[u8]) {
-        let mut memory = PacketBuf::new();
-        let mut packet = memory.packet_from(packet).unwrap();
-        self.session.seal(net.now, &mut packet).unwrap();
-        net.deliver(0, self.addr, packet.as_slice());
-    }
-}
-
 fn identity(site: &Site, name: &str, serial: u8) -> Identity {
     site.ca.issue(name, Usage::Client, 2050, serial)
 }
@@ -175,32 +57,6 @@ fn configuration_is_pushed_when_wanted_and_not_too_often() {
 }
 
 #[test]
-fn nothing_is_pushed_or_carried_before_the_decision() {
-    let site = Site::default();
-    let (mut net, mut raw) = start(&site, 410, ASKS);
-    // Nobody answers.
-    net.nodes[0].decides = false;
-    raw.talk(&mut net);
-    raw.say(&mut net, "PUSH_REQUEST");
-    let packet = echo("10.8.0.2".parse().unwrap(), "10.8.0.1".parse().unwrap(), b"early");
-    raw.data(&mut net, &packet);
-    assert_eq!((count(&net), raw.pushed()), (0, 0), "CVE-2020-15078");
-    assert_eq!(net.nodes[0].engine.drops().of(DropReason::NotReady), 1);
-    let request = net.nodes[0].commands.iter().find_map(|command| match command {
-        Command::Admit(request) => Some(request.ticket),
-        _ => None,
-    });
-    let ticket = request.unwrap();
-    net.reply(0, Reply::Admit { ticket: ticket + 1, verdict: Ok(Box::default()) });
-    assert_eq!(count(&net), 0, "an answer to another question");
-    net.reply(0, Reply::Admit { ticket, verdict: Ok(Box::default()) });
-    raw.talk(&mut net);
-    assert_eq!((count(&net), raw.pushed()), (1, 1), "the early request is answered now");
-    raw.data(&mut net, &packet);
-    assert!(net.nodes[0].tun.contains(&packet));
-}
-
-#[test]
 fn a_renegotiation_must_show_the_same_certificate() {
     let site = Site::default();
     for (name, serial, stays) in [("laptop", 70, true), ("laptop", 71, false), ("admin", 72, false)]
@@ -233,24 +89,6 @@ fn a_refusal_at_a_renegotiation_ends_the_connection() {
     raw.session.renegotiate(net.now, &mut raw.rng).unwrap();
     raw.talk(&mut net);
     assert!(count(&net) == 0 && raw.denied());
-}
-
-#[test]
-fn a_goodbye_is_acknowledged_and_cannot_be_drawn_out() {
-    let site = Site::default();
-    let (mut net, mut raw) = start(&site, 440, WAITS);
-    raw.talk(&mut net);
-    raw.say(&mut net, "EXIT");
-    assert!(count(&net) == 0 && raw.session.is_quiet(), "gone, and the goodbye acknowledged");
-    let packet = echo("10.8.0.2".parse().unwrap(), "10.8.0.1".parse().unwrap(), b"late");
-    raw.data(&mut net, &packet);
-    assert_eq!(net.nodes[0].engine.drops().of(DropReason::NotReady), 1);
-    for _ in 0..4 {
-        net.run(1_000);
-        raw.say(&mut net, "EXIT");
-    }
-    net.run(1_500);
-    assert_eq!(net.nodes[0].engine.poll_timeout(), None, "CVE-2024-28882");
 }
 
 #[test]

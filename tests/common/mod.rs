@@ -8,12 +8,14 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod heap;
 pub mod host;
 pub mod net;
 pub mod packets;
 pub mod pcap;
 pub mod pki;
 pub mod puppet;
+pub mod raw;
 
 use std::sync::Mutex;
 
@@ -60,6 +62,17 @@ static REMARKS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 pub fn warned(parts: &[&str]) -> bool {
     let remarks = REMARKS.lock().expect("no test dies while it holds this");
     remarks.iter().any(|line| parts.iter().all(|part| line.contains(part)))
+}
+
+/// Warnings and errors so far that contain `part`.
+pub fn remarks(part: &str) -> Vec<String> {
+    let remarks = REMARKS.lock().expect("no test dies while it holds this");
+    remarks.iter().filter(|line| line.contains(part)).cloned().collect()
+}
+
+/// Keeps all but warnings and errors out of the test's output, which is memory.
+pub fn log_less() {
+    log::set_max_level(log::LevelFilter::Warn);
 }
 
 /// Sends the engines' log lines to the test's output, which is shown when it fails.

@@ -157,6 +157,12 @@ impl Net {
         }
     }
 
+    /// Drops what is under way and what is known of the past.
+    pub fn forget(&mut self) {
+        self.wire = BTreeMap::new();
+        self.trace = Vec::new();
+    }
+
     /// Lets `millis` pass.
     pub fn run(&mut self, millis: u64) {
         self.run_until(millis, |_| false);

@@ -155,7 +155,7 @@ fn only_authenticated_ids_are_remembered() {
 }
 
 #[test]
-fn ids_do_not_wrap() {
+fn cve_2017_7479_ids_do_not_wrap() {
     for format in FORMATS {
         let (mut client, mut server) = pair(CipherName::ChaCha20Poly1305, format);
         let State::Classic(both) = &mut client.state else { continue };

@@ -1,0 +1,165 @@
+//! A peer made of a bare session, which says what no client engine would.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use sixgate::buf::PacketBuf;
+use sixgate::config::{CipherName, Config, Digest, Framing, Role as ConfigRole};
+use sixgate::limits::{CONTROL_MTU, SEND_WINDOW};
+use sixgate::session::data::Format;
+use sixgate::session::keys::Derivation;
+use sixgate::session::wrap::Wrap;
+use sixgate::session::{
+    DataParams, Login, Role, Session, SessionConfig, SessionEvent, SharedUnixTime, TlsContext,
+};
+use sixgate::wire::message::Message;
+
+use super::Seeded;
+use super::net::Net;
+
+/// DATA_V2 alone, and with REQUEST_PUSH.
+pub const ASKS: u32 = 2;
+pub const WAITS: u32 = 6;
+
+/// The bare session.
+pub struct Raw {
+    /// Of a client.
+    pub session: Session,
+    pub config: Arc<SessionConfig>,
+    pub addr: SocketAddr,
+    pub rng: Seeded,
+    /// Packets of the trace that it has looked at.
+    seen: usize,
+    /// What the server has said.
+    pub messages: Vec<Message>,
+}
+
+impl Raw {
+    /// With the wrapping and the login of `config`.
+    pub fn new(net: &Net, config: &Config, proto: u32) -> Self {
+        Self::saying(net, config, &format!("IV_PROTO={proto}\nIV_CIPHERS=AES-256-GCM\n"))
+    }
+
+    /// The same with any peer information.
+    pub fn saying(net: &Net, config: &Config, peer_info: &str) -> Self {
+        let time = SharedUnixTime::default();
+        time.set(net.now.unix);
+        let (wrap, wkc) = wrap(config);
+        let config = Arc::new(SessionConfig {
+            role: Role::Client,
+            tls: Arc::new(TlsContext::client(&config.tls, time).unwrap()),
+            timers: config.timers,
+            options: String::new(),
+            peer_info: peer_info.to_owned(),
+            credentials: login(config),
+            control_mtu: CONTROL_MTU,
+            send_window: SEND_WINDOW,
+        });
+        let mut rng = Seeded(77);
+        let session = Session::client(net.now, Arc::clone(&config), wrap, wkc, &mut rng);
+        let addr = "198.51.100.50:5000".parse().unwrap();
+        Self { session, config, addr, rng, seen: net.trace.len(), messages: Vec::new() }
+    }
+
+    /// Its next datagram.
+    pub fn next(&mut self, net: &Net) -> Option<Vec<u8>> {
+        let mut memory = PacketBuf::new();
+        let mut out = memory.packet();
+        self.session.poll_transmit(net.now, &mut out).then(|| out.as_slice().to_vec())
+    }
+
+    /// Takes what has been sent to it.
+    pub fn hear(&mut self, net: &Net) -> bool {
+        let mut heard = false;
+        while let Some(packet) = net.trace.get(self.seen) {
+            self.seen += 1;
+            if packet.to == self.addr {
+                heard = true;
+                let mut bytes = packet.bytes.clone();
+                let _ = self.session.handle_control(net.now, &mut bytes, &mut self.rng);
+            }
+        }
+        while let Some(event) = self.session.poll_event() {
+            self.heed(net, event);
+        }
+        heard
+    }
+
+    /// Lets both ends talk until neither has anything to say. No time passes.
+    pub fn talk(&mut self, net: &mut Net) {
+        loop {
+            let mut quiet = true;
+            while let Some(datagram) = self.next(net) {
+                quiet = false;
+                net.deliver(0, self.addr, &datagram);
+            }
+            if !self.hear(net) && quiet {
+                return;
+            }
+        }
+    }
+
+    fn heed(&mut self, net: &Net, event: SessionEvent) {
+        match event {
+            SessionEvent::Message(message) => self.messages.push(message),
+            SessionEvent::Authenticate(proof) if proof.renegotiation => {
+                self.session.approve_key(net.now, proof.key_id);
+            }
+            SessionEvent::Authenticate(_) => {
+                let params = DataParams {
+                    cipher: CipherName::Aes256Gcm,
+                    digest: Digest::Sha1,
+                    framing: Framing::None,
+                    derivation: Derivation::Prf,
+                    format: Format::Classic,
+                    peer: Some(0),
+                    dynamic_tls_crypt: false,
+                };
+                self.session.install_keys(net.now, params).unwrap();
+            }
+            SessionEvent::KeysReady(_)
+            | SessionEvent::RenegotiationStarted(_)
+            | SessionEvent::Failed(_) => {}
+        }
+    }
+
+    pub fn say(&mut self, net: &mut Net, message: &str) {
+        self.session.send_message(message).unwrap();
+        self.talk(net);
+    }
+
+    pub fn pushed(&self) -> usize {
+        let push = |message: &&Message| matches!(message, Message::PushReply(_));
+        self.messages.iter().filter(push).count()
+    }
+
+    pub fn denied(&self) -> bool {
+        self.messages.iter().any(|message| matches!(message, Message::AuthFailed(_)))
+    }
+
+    /// Sends an IP packet through the tunnel.
+    pub fn data(&mut self, net: &mut Net, packet: &[u8]) {
+        let mut memory = PacketBuf::new();
+        let mut packet = memory.packet_from(packet).unwrap();
+        self.session.seal(net.now, &mut packet).unwrap();
+        net.deliver(0, self.addr, packet.as_slice());
+    }
+}
+
+/// The wrapping that a client's configuration names, and its wrapped key.
+fn wrap(config: &Config) -> (Wrap, Option<Vec<u8>>) {
+    let wrap = &config.wrap;
+    match (&wrap.v2_client, &wrap.tls_crypt, &wrap.tls_auth) {
+        (Some(v2), _, _) => (Wrap::tls_crypt(&v2.key, Role::Client), Some(v2.wrapped.clone())),
+        (None, Some(key), _) => (Wrap::tls_crypt(key, Role::Client), None),
+        (None, None, Some((key, way))) => (Wrap::tls_auth(key, *way, config.auth), None),
+        (None, None, None) => (Wrap::none(), None),
+    }
+}
+
+fn login(config: &Config) -> Login {
+    match &config.role {
+        ConfigRole::Client(role) => Login::new(role.credentials.clone()),
+        ConfigRole::Server(_) => Login::default(),
+    }
+}
