@@ -118,7 +118,8 @@ impl Fold {
             v6,
             // Until the line has a global prefix, the two are one.
             v6_stable: self.v6_stable.filter(|net| v6.is_some_and(|v6| v6.addr() != net.addr())),
-            mtu: self.settle_mtu(mtu, v6.is_some()),
+            // What is captured needs a device that takes it.
+            mtu: self.settle_mtu(mtu, v6.is_some() || self.redirect.default_route),
             bypass_dns: self.redirect.bypass_dns,
             block_local: self.redirect.block_local,
             server: (!self.redirect.local).then_some(server),
@@ -222,7 +223,7 @@ impl Fold {
     }
 
     /// `redirect-gateway`: more specific halves win over a default route without replacing it [10.3].
-    /// With `block-ipv6` the IPv6 ones are set without an address, too: what they catch is answered.
+    /// Without an address the IPv6 ones are set, too: what they catch is answered.
     fn redirect(&mut self, tunnel: &mut TunnelSettings) {
         if !self.redirect.default_route {
             return;
@@ -241,17 +242,16 @@ impl Fold {
             ),
             (false, _) => {}
         }
-        if self.redirect.ipv6 && (tunnel.v6.is_some() || self.block_ipv6) {
-            let parts = [(0, 3), (0x2000, 4), (0x3000, 4), (0xfc00, 7)];
-            let nets = parts.iter().filter_map(|(first, bits)| {
-                Ipv6Net::new(Ipv6Addr::new(*first, 0, 0, 0, 0, 0, 0, 0), *bits).ok()
-            });
-            tunnel.routes.extend(nets.map(|net| TunnelRoute::tunnel(net.into())));
-        } else if self.redirect.ipv6 {
-            self.notes.push("IPv6 traffic, if this host has any, stays outside the tunnel: redirect-gateway asks for it, but the server gives no IPv6 address; 'block-ipv6' in this file stops it".to_owned());
-        } else if v4 {
-            self.notes.push("IPv6 traffic, if this host has any, stays outside the tunnel: redirect-gateway comes without the flag 'ipv6'".to_owned());
+        // Whoever wants all traffic in the tunnel wants none beside it, whatever is said of IPv6.
+        if tunnel.v6.is_none() && !self.block_ipv6 {
+            self.block_ipv6 = true;
+            self.notes.push("the server gives no IPv6 address: IPv6 traffic of this host is answered as unreachable, so that none goes beside the tunnel".to_owned());
         }
+        let parts = [(0, 3), (0x2000, 4), (0x3000, 4), (0xfc00, 7)];
+        let nets = parts.iter().filter_map(|(first, bits)| {
+            Ipv6Net::new(Ipv6Addr::new(*first, 0, 0, 0, 0, 0, 0, 0), *bits).ok()
+        });
+        tunnel.routes.extend(nets.map(|net| TunnelRoute::tunnel(net.into())));
     }
 }
 

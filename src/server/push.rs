@@ -228,7 +228,30 @@ pub(super) fn options(
         list.push(format!("tun-mtu {mtu}"));
     }
     list.extend(changed(inherited, settings));
+    capture_ipv6(&mut list);
     list
+}
+
+/// A client that sends all of its traffic through the tunnel sends none beside it: IPv6 goes the same
+/// way, and is answered as unreachable by the client itself where the tunnel has none. It takes an
+/// address to lead it there, which is out of the prefix for what is discarded (RFC 6666).
+fn capture_ipv6(list: &mut Vec<String>) {
+    let is_redirect = |option: &String| option.split(' ').next() == Some("redirect-gateway");
+    let has_flag = |option: &String| option.split_whitespace().any(|flag| flag == "ipv6");
+    let captured = list.iter().any(|option| is_redirect(option) && has_flag(option));
+    let Some(redirect) = list.iter_mut().find(|option| is_redirect(option)) else { return };
+    if !captured {
+        redirect.push_str(" ipv6");
+    }
+    let has = |list: &[String], name: &str| {
+        list.iter().any(|option| option.split(' ').next() == Some(name))
+    };
+    if !has(list, "ifconfig-ipv6") {
+        list.push("ifconfig-ipv6 100::2/64 100::1".to_owned());
+        if !has(list, "block-ipv6") {
+            list.push("block-ipv6".to_owned());
+        }
+    }
 }
 
 /// How a client that frames its packets is to do it.

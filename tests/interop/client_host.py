@@ -268,13 +268,15 @@ for transport in (4, 6):
 
 
 def half_a_server(t):
-    """A server of one IP version leaves the other as it was, and says so where that was not meant."""
+    """A server of one IP version is to have all traffic: the other version does not go beside the tunnel."""
     host = t.net.clients[0]
     t.server('push "redirect-gateway def1 ipv6"', 'push "route-gateway 10.8.0.1"', v6=False)
     peer = client(t)
     t.ping(host, "10.8.0.1")
     t.ping(host, t.net.server.v6)
-    peer.process.expect("IPv6 traffic, if this host has any, stays outside the tunnel")
+    peer.process.expect("the server gives no IPv6 address: IPv6 traffic of this host is answered")
+    if " dev tun0 " not in host.run("ip", "route", "get", "2001:db8:99::1").stdout:
+        raise Failure("IPv6 goes beside the tunnel")
 
 
 def blocked_ipv6(t):

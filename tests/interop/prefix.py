@@ -277,6 +277,34 @@ def a_configuration_read_again_changes_no_address(t):
         raise Failure(f"{moved} has another host part than {stable}")
 
 
+# ---- Nothing beside the tunnel ------------------------------------------------------------------------
+
+def nothing_beside(which: str, v6: bool):
+    """All traffic through the tunnel: IPv6, too, though nobody has said so, and though there may be none."""
+    def run(t):
+        # Somewhere to go by default: another machine on the wire.
+        t.net.clients[0].ip("route add default via 203.0.113.1", "route add default via 2001:db8:6::1 metric 1024")
+        t.net.server.ip("addr add 2001:db8:99::1/128 dev lo")
+        t.server('push "redirect-gateway def1"', 'push "route-gateway 10.8.0.1"', v6=v6)
+        client = new_client(t, which)
+        way = client.host.run("ip", "route", "get", "2001:db8:99::1").stdout
+        if " dev tun0 " not in way:
+            raise Failure(f"IPv6 goes beside the tunnel: {way}")
+        if v6:
+            t.ping(client.host, "2001:db8:99::1")
+        else:
+            done = client.host.run("ping", "-n", "-c", "1", "-W", "5", "2001:db8:99::1", check=False)
+            if "Destination unreachable" not in done.stdout:
+                raise Failure(f"nobody says that there is no IPv6: {done.stdout}")
+        t.ping(client.host, "10.8.0.1")
+    return run
+
+
+for which in ("2.6", "2.7", "own"):
+    for v6 in (True, False):
+        add(__name__, f"nothing-beside-the-tunnel.{which}.{'ipv6' if v6 else 'no-ipv6'}", nothing_beside(which, v6), own=True)
+
+
 # ---- The only /64 ------------------------------------------------------------------------------------
 
 LAN = "2001:db8:5:1::"

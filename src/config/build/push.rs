@@ -105,12 +105,6 @@ fn redirect(b: &mut Build<'_>, line: &Line, role: &ServerRole, flags: &[&str]) {
     if role.push.iter().find(redirects).map(String::as_str) != line.arg(0) {
         return;
     }
-    if role.v6.is_some() && !has("ipv6") {
-        b.warn(line, "leaves the clients' IPv6 traffic outside the tunnel; add the flag `ipv6` to take it too");
-    }
-    if role.v6.is_none() && has("ipv6") {
-        b.warn(line, "the flag `ipv6` has no effect without `server-ipv6`: the clients' IPv6 traffic stays outside");
-    }
     if role.v4.is_none() && !has("!ipv4") {
         b.warn(line, "the VPN has no IPv4; add the flag `!ipv4`, or clients complain about a missing gateway");
     }

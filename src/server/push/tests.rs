@@ -137,6 +137,27 @@ fn a_clients_file_changes_the_list() {
 }
 
 #[test]
+fn who_sends_everything_through_the_tunnel_sends_no_ipv6_beside_it() {
+    let with = |list: &[&str]| {
+        let mut list: Vec<String> = list.iter().map(|option| (*option).to_owned()).collect();
+        capture_ipv6(&mut list);
+        list
+    };
+    let own = "ifconfig-ipv6 fd00:6::1000/64 fd00:6::1";
+    assert_eq!(with(&[own, "redirect-gateway def1"]), [own, "redirect-gateway def1 ipv6"]);
+    for same in [
+        &[own, "redirect-gateway def1", "redirect-gateway ipv6 !ipv4"][..],
+        &[own, "redirect-private def1"],
+        &["route 10.1.0.0 255.255.0.0", "ping 10"],
+    ] {
+        assert_eq!(with(same), same);
+    }
+    let blocked = ["redirect-gateway ipv6", "ifconfig-ipv6 100::2/64 100::1", "block-ipv6"];
+    assert_eq!(with(&["redirect-gateway"]), blocked);
+    assert_eq!(with(&["block-ipv6", "redirect-gateway def1 ipv6"]).len(), 3);
+}
+
+#[test]
 fn short_lists_are_one_message_and_long_ones_are_continued() {
     let options: Vec<_> = (0..200).map(|n| format!("route 10.{n}.0.0 255.255.0.0")).collect();
     assert_eq!(messages(&options[..1]), ["PUSH_REPLY,route 10.0.0.0 255.255.0.0"]);
