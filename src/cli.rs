@@ -27,6 +27,8 @@ pub enum Command {
     ClientList(ClientList),
     /// `client revoke`.
     ClientRevoke(ClientRevoke),
+    /// `client set`.
+    ClientSet(ClientSet),
     /// `status`.
     Status(Status),
     /// OpenVPN's way: these arguments are its directives.
@@ -109,7 +111,7 @@ pub struct Check {
     pub file: PathBuf,
 }
 
-/// Add, list and revoke the clients of the server that `up` runs.
+/// Add, list, set up and revoke the clients of the server that `up` runs.
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "client")]
 struct Client {
@@ -123,6 +125,7 @@ enum ClientCommand {
     Add(ClientAdd),
     List(ClientList),
     Revoke(ClientRevoke),
+    Set(ClientSet),
 }
 
 /// Make a client: a complete profile for OpenVPN, OpenVPN Connect and NetworkManager.
@@ -162,6 +165,34 @@ pub struct ClientRevoke {
     /// state folder (default: /etc/sixgate)
     #[argh(option, default = "default_dir()", arg_name = "dir")]
     pub dir: PathBuf,
+}
+
+/// Give a client fixed addresses, and networks behind it: ipv4=10.8.0.20 ip6-host=::20
+/// networks=192.168.50.0/24,fd00:50::/64. An empty value takes away. A running server takes it over at
+/// once; whoever is not concerned stays connected.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "set")]
+pub struct ClientSet {
+    /// the client's name
+    #[argh(positional)]
+    pub name: String,
+
+    /// what to set: ipv4=, ip6-host=, networks=
+    #[argh(positional)]
+    pub settings: Vec<String>,
+
+    /// state folder (default: /etc/sixgate)
+    #[argh(option, default = "default_dir()", arg_name = "dir")]
+    pub dir: PathBuf,
+
+    /// configuration of the server, if it is not server.conf in the state folder; no running server
+    /// is told then
+    #[argh(option, arg_name = "file")]
+    pub config: Option<PathBuf>,
+
+    /// folder of per-client files, if it is not the configuration's
+    #[argh(option, arg_name = "dir")]
+    pub files: Option<PathBuf>,
 }
 
 /// Show the clients that are connected and what was dropped.
@@ -213,6 +244,7 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
                 ClientCommand::Add(add) => Command::ClientAdd(add),
                 ClientCommand::List(list) => Command::ClientList(list),
                 ClientCommand::Revoke(revoke) => Command::ClientRevoke(revoke),
+                ClientCommand::Set(set) => Command::ClientSet(set),
             },
         },
     })
@@ -258,6 +290,11 @@ mod tests {
             panic!()
         };
         assert_eq!((add.name.as_str(), add.out), ("phone", Some("-".into())));
+        let Ok(Command::ClientSet(set)) = parse_line("client set tv ipv4=10.8.0.2 networks=")
+        else {
+            panic!()
+        };
+        assert_eq!((set.name.as_str(), set.settings.len()), ("tv", 2));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use sixgate::cli::{self, Command};
 use sixgate::sys::reload::Source;
-use sixgate::sys::{commands, service};
+use sixgate::sys::{client_set, commands, service};
 
 fn main() -> ExitCode {
     let mut arguments = Vec::new();
@@ -40,6 +40,7 @@ fn execute(command: Command) -> Result<(), String> {
         Command::ClientAdd(options) => commands::client_add(&options),
         Command::ClientList(options) => commands::client_list(&options),
         Command::ClientRevoke(options) => commands::client_revoke(&options),
+        Command::ClientSet(options) => client_set::run(&options),
         Command::Status(options) => commands::status(&options),
         Command::Print(text) => commands::print(&text),
     }

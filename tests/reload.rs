@@ -196,15 +196,26 @@ fn a_file_touches_its_client_and_the_others_transfer_goes_on() {
     let after = world.connections();
     let same: Vec<&str> =
         after.iter().filter(|c| before.contains(c)).map(|(name, _)| name.as_str()).collect();
-    assert_eq!((same, after.len()), (vec!["one"], 2));
+    assert_eq!((same, after.len()), (vec!["one", "two"], 2), "told without a new connection");
 }
 
 #[test]
-fn what_all_are_pushed_touches_all() {
+fn what_all_are_pushed_is_told_to_all() {
     let mut world = World::new(920, "", 2);
-    assert_eq!(world.reload("push \"route 10.66.0.0 255.255.0.0\"\n"), ["one", "two"]);
+    let routes = |world: &World| world.net.nodes[1].settings.as_ref().unwrap().routes.len();
+    for (lines, count) in [
+        ("push \"route 10.66.0.0 255.255.0.0\"\npush \"route-ipv6 fd66::/48\"\n", 2),
+        ("", 0),
+        ("push \"route 10.66.0.0 255.255.0.0\"\n", 1),
+    ] {
+        assert_eq!(world.reload(lines), Vec::<String>::new(), "without a new connection");
+        assert_eq!(routes(&world), count);
+    }
+    // What is no list takes a new connection.
+    let other = "push \"route 10.66.0.0 255.255.0.0\"\npush \"echo hello\"\n";
+    assert_eq!(world.reload(other), ["one", "two"]);
     assert!(world.up(1) && world.up(2));
-    assert_eq!(world.net.nodes[1].settings.as_ref().unwrap().routes.len(), 1);
+    assert_eq!(routes(&world), 1);
     // A cipher that only one of two ends may use is negotiated anew.
     assert_eq!(
         world.reload("push \"route 10.66.0.0 255.255.0.0\"\ndata-ciphers CHACHA20-POLY1305\n"),

@@ -3,6 +3,8 @@
 //! A file goes through the same reader and the same table of directives as a configuration; what a
 //! line means is `build`'s business, which file exists and is read, the shell's.
 
+pub mod wish;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +27,8 @@ pub struct ClientFiles {
     pub base: PathBuf,
     /// `ccd-exclusive`: who has no file of its own stays outside.
     pub exclusive: bool,
+    /// It is the state folder's, and need not be there.
+    pub optional: bool,
 }
 
 /// What is different for one client. The default is a client like any other.
@@ -38,6 +42,9 @@ pub struct ClientSettings {
     pub v6: Option<FixedV6>,
     /// `iroute`, `iroute-ipv6`: networks behind it, without host bits.
     pub behind: Vec<IpNet>,
+    /// `route`, `route-ipv6`: those of them that this host routes into the tunnel, and that other
+    /// clients are told the way to.
+    pub published: Vec<IpNet>,
     /// `push`, `push-remove`, `push-reset`, to be carried out in this order.
     pub push: Vec<PushChange>,
     /// `ping`, if given; zero is never.
@@ -60,6 +67,7 @@ impl ClientSettings {
             v4,
             v6,
             behind,
+            published,
             push,
             ping,
             ping_restart,
@@ -71,6 +79,7 @@ impl ClientSettings {
         self.v4 = v4.or(self.v4);
         self.v6 = v6.or(self.v6);
         self.behind.extend(behind);
+        self.published.extend(published);
         self.push.extend(push);
         self.ping = ping.or(self.ping);
         self.ping_restart = ping_restart.or(self.ping_restart);
@@ -261,6 +270,52 @@ mod tests {
             let error = load_for(NETWORKS, &format!("# one\n{line}\n")).unwrap_err();
             assert!(error.starts_with(expected), "{error}\nfor {line}");
         }
+    }
+
+    #[test]
+    fn networks_behind_a_client_can_be_made_known_here() {
+        let (settings, warnings) = load_for(
+            "",
+            "iroute 192.168.50.0 255.255.255.0\nroute 192.168.50.0 255.255.255.0\n\
+             iroute-ipv6 fd00:50::/64\nroute-ipv6 fd00:50::/64\n",
+        )
+        .unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!(settings.published, settings.behind);
+        for (text, expected) in [
+            ("route 192.168.50.0 255.255.255.0", "only together with `iroute`"),
+            ("route-ipv6 fd00:50::/64", "only together with `iroute-ipv6`"),
+            (
+                "iroute 192.168.50.0 255.255.255.0\nroute 192.168.50.0 255.255.255.0 10.8.0.1",
+                "no gateway",
+            ),
+            ("iroute-ipv6 fd00:50::/64\nroute-ipv6 fd00:50::/64 fd00:1::1", "no gateway"),
+        ] {
+            let error = load_for("", &format!("{text}\n")).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_address_may_be_its_end_alone() {
+        let address = |networks: &str, line: &str| {
+            let (settings, warnings) = load_for(networks, &format!("{line}\n")).unwrap();
+            (settings.v6.unwrap().net.to_string(), warnings.len())
+        };
+        let auto = "server-ipv6 auto fd00:1::/64\nroute-ipv6 2001:db8:7::/64\n";
+        for (networks, line, expected) in [
+            (NETWORKS, "ifconfig-ipv6-push ::20", ("fd00:1::20/64", 0)),
+            (auto, "ifconfig-ipv6-push ::20/64", ("fd00:1::20/64", 0)),
+            (auto, "ifconfig-ipv6-push fd00:1::20", ("fd00:1::20/64", 0)),
+            (auto, "ifconfig-ipv6-push 2001:db8:9::20", ("fd00:1::20/64", 1)),
+            (auto, "ifconfig-ipv6-push 2001:db8:7::20", ("2001:db8:7::20/64", 0)),
+        ] {
+            let (net, count) = address(networks, line);
+            assert_eq!((net.as_str(), count), expected, "{line}");
+        }
+        let error = load_for(auto, "ifconfig-ipv6-push ::20 fd00:1::9\n").unwrap_err();
+        assert!(error.contains("leave the second argument out"), "{error}");
+        assert!(load_for(auto, "ifconfig-ipv6-push ::1\n").is_err());
     }
 
     #[test]

@@ -26,6 +26,8 @@ const SHORTEST_PREFIX: u8 = 64;
 const LONGEST_PREFIX: u8 = 124;
 const REPLY: &str = "PUSH_REPLY";
 const UPDATE: &str = "PUSH_UPDATE";
+/// Lists that can be replaced on a connection that is up [7.4].
+const LISTS: [&str; 5] = ["route", "route-ipv6", "redirect-gateway", "dns", "dhcp-option"];
 /// What changes with the prefix of the line, and what a client that sets its device up again for it
 /// might lose otherwise.
 const RENUMBERED: [&str; 5] =
@@ -299,6 +301,34 @@ pub(super) fn update(options: &[String]) -> Vec<String> {
         list.push("-route-ipv6".to_owned());
     }
     parts(UPDATE, &list)
+}
+
+/// What turns the options `before` into `after` on a connection that is up; `None` when it takes a
+/// new one.
+pub(super) fn difference(before: &[String], after: &[String]) -> Option<Vec<String>> {
+    let name = |option: &String| option.split(' ').next().unwrap_or_default().to_owned();
+    let fixed = |list: &[String]| -> Vec<String> {
+        list.iter().filter(|option| !LISTS.contains(&name(option).as_str())).cloned().collect()
+    };
+    if fixed(before) != fixed(after) {
+        return None;
+    }
+    let mut changes = Vec::new();
+    for kind in LISTS {
+        let of_kind = |list: &[String]| -> Vec<String> {
+            list.iter().filter(|option| name(option) == kind).cloned().collect()
+        };
+        let (old, new) = (of_kind(before), of_kind(after));
+        if new.is_empty() && !old.is_empty() {
+            changes.push(format!("-{kind}"));
+        } else if new != old {
+            changes.extend(new);
+        }
+    }
+    if changes.is_empty() {
+        return Some(Vec::new());
+    }
+    Some(parts(UPDATE, &changes))
 }
 
 fn parts(verb: &str, options: &[String]) -> Vec<String> {

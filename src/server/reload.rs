@@ -5,8 +5,8 @@
 //! ```
 //!
 //! What a client's configuration amounts to is worked out by the old settings and by the new ones.
-//! Whoever comes out the same keeps its tunnel and never notices; the others are told to connect
-//! again. What cannot change without opening sockets and devices again is not asked of the engine:
+//! Whoever comes out the same keeps its tunnel and never notices; one that can be told new routes and
+//! DNS servers is told them [7.4]; the others are told to connect again. What cannot change without opening sockets and devices again is not asked of the engine:
 //! see [`config::difference`](crate::config::difference).
 
 use std::net::IpAddr;
@@ -31,7 +31,6 @@ use crate::time::Now;
 use crate::wire::message::Message;
 
 /// What a client has to have again, or it has to connect again.
-#[derive(PartialEq)]
 struct Effective {
     /// What it is pushed.
     options: Vec<String>,
@@ -39,6 +38,22 @@ struct Effective {
     /// For a cipher without a tag of its own.
     digest: Option<Digest>,
     behind: Vec<IpNet>,
+}
+
+impl Effective {
+    /// The messages that change it to `after`, none if it is the same; `None` when that takes a new
+    /// connection.
+    fn becomes(&self, after: &Self) -> Option<Vec<String>> {
+        let Self { options, terms, digest, behind } = self;
+        let rest = (terms, digest, behind) == (&after.terms, &after.digest, &after.behind);
+        if !rest {
+            return None;
+        }
+        if *options == after.options {
+            return Some(Vec::new());
+        }
+        push::difference(options, &after.options)
+    }
 }
 
 /// The open question about one client.
@@ -206,10 +221,16 @@ impl Server {
             .still_fixed(client, review.wanted, &settings)
             .ok_or_else(|| again("its addresses have changed"))?;
         let after = self.effective(id, client, fixed, &settings);
-        if review.before.is_none() || after != review.before {
-            return Err(again("its settings have changed"));
-        }
+        let can = client.offer.push_update();
+        let update = after.zip(review.before).and_then(|(after, before)| {
+            let update = before.becomes(&after)?;
+            (update.is_empty() || can).then_some((update, push::messages(&after.options)))
+        });
+        let (update, reply) = update.ok_or_else(|| again("its settings have changed"))?;
         self.carry_on(now, id, fixed, settings);
+        if !update.is_empty() {
+            self.update(id, update, reply).map_err(|()| again("its settings have changed"))?;
+        }
         if review.prove
             && let Some(entry) = self.peers.get_mut(id)
         {
@@ -217,6 +238,21 @@ impl Server {
             let begun = entry.peer.session.renegotiate(now, &mut *self.rng);
             begun.map_err(|_| again("it has to prove who it is by other rules"))?;
         }
+        Ok(())
+    }
+
+    /// Tells a client what is pushed to it from now on.
+    fn update(&mut self, id: PeerId, update: Vec<String>, reply: Vec<String>) -> Result<(), ()> {
+        let Some(entry) = self.peers.get_mut(id) else { return Ok(()) };
+        let Stage::Connected(client) = &mut entry.peer.stage else { return Ok(()) };
+        client.push = reply;
+        // One that has not heard its first reply will hear this in it.
+        let parts = update.iter().filter(|_| client.pushed.is_some());
+        let session = &mut entry.peer.session;
+        for part in parts {
+            session.send_message(part).map_err(|_| ())?;
+        }
+        self.touch(id);
         Ok(())
     }
 

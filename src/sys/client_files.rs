@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use super::store::DiskFiles;
 use crate::config::ccd::{self, ClientFiles, ClientSettings, DEFAULT};
-use crate::config::{ConfigError, Diagnostic, ServerRole};
+use crate::config::{Config, ConfigError, Diagnostic, Role, ServerRole, TunnelRoute, Via};
 
 /// What a client is told when its file cannot be used; the log has the rest.
 const UNUSABLE: &str = "the server's settings for this client are not usable";
@@ -22,6 +22,33 @@ const UNUSABLE: &str = "the server's settings for this client are not usable";
 pub struct ClientFolder {
     files: ClientFiles,
     role: ServerRole,
+}
+
+/// Adds what clients' files say about the whole server: the kernel's routes to networks behind
+/// them, and the way there for all other clients.
+pub fn publish(config: &mut Config) {
+    let Role::Server(role) = &mut config.role else { return };
+    let Some(folder) = ClientFolder::new(role) else { return };
+    // Looked at while that is allowed: another user could not tell that it is not there.
+    if folder.files.optional && !folder.files.dir.is_dir() {
+        role.client_files = None;
+        return;
+    }
+    for (name, settings) in folder.survey().settings {
+        for net in settings.published.into_iter().filter(|_| name != DEFAULT) {
+            let route = TunnelRoute { destination: net, via: Via::Tunnel, metric: 0 };
+            if !role.routes.iter().any(|known| known.destination == net) {
+                role.routes.push(route);
+            }
+            let option = match net {
+                IpNet::V4(net) => format!("route {} {}", net.network(), net.netmask()),
+                IpNet::V6(net) => format!("route-ipv6 {net}"),
+            };
+            if !role.push.contains(&option) {
+                role.push.push(option);
+            }
+        }
+    }
 }
 
 /// All files together, as of now.
@@ -138,15 +165,22 @@ impl ClientFolder {
 }
 
 impl Survey {
+    /// Who has an address or a network of these settings already, and which.
+    pub fn rival(&self, own: &str, settings: &ClientSettings) -> Option<(&str, IpNet)> {
+        let wanted: Vec<IpNet> = claims(settings).collect();
+        let others = self.settings.iter().filter(|(name, _)| name != own);
+        others.into_iter().find_map(|(name, theirs)| {
+            let net = claims(theirs).find(|net| wanted.contains(net))?;
+            Some((name.as_str(), net))
+        })
+    }
+
     /// Two files that name the same address or network, and a file for many that names one.
     fn compare(&mut self) {
         let mut owners: BTreeMap<IpNet, &str> = BTreeMap::new();
         for (name, settings) in &self.settings {
-            let v4 = settings.v4.map(|fixed| IpNet::from(std::net::IpAddr::V4(fixed.address)));
-            let v6 = settings.v6.map(|fixed| IpNet::from(std::net::IpAddr::V6(fixed.net.addr())));
-            let all = [v4, v6].into_iter().flatten().chain(settings.behind.iter().copied());
             let mut named = Vec::new();
-            for net in all {
+            for net in claims(settings) {
                 match owners.insert(net, name) {
                     Some(other) if other != name => self.remarks.push(format!(
                         "client-config-dir: {net} is claimed by both {other} and {name}"
@@ -162,6 +196,13 @@ impl Survey {
             }
         }
     }
+}
+
+/// What a file claims for its client alone.
+fn claims(settings: &ClientSettings) -> impl Iterator<Item = IpNet> + '_ {
+    let v4 = settings.v4.map(|fixed| IpNet::from(std::net::IpAddr::V4(fixed.address)));
+    let v6 = settings.v6.map(|fixed| IpNet::from(std::net::IpAddr::V6(fixed.net.addr())));
+    [v4, v6].into_iter().flatten().chain(settings.behind.iter().copied())
 }
 
 #[cfg(test)]
@@ -261,6 +302,50 @@ mod tests {
         let all = folder.survey();
         assert_eq!(all.settings.len(), 1);
         assert!(all.remarks.iter().any(|text| text.contains("laptop:1: ")), "{:?}", all.remarks);
+        end(&folder);
+    }
+
+    #[test]
+    fn what_files_say_about_everybody_is_added_once() {
+        let both = "iroute 192.168.50.0 255.255.255.0\nroute 192.168.50.0 255.255.255.0\n";
+        let silent = "iroute-ipv6 fd00:50::/64\n";
+        let folder = folder("publish", "", &[("site", both), ("other", silent), ("DEFAULT", both)]);
+        let text = format!(
+            "server 10.8.0.0 255.255.255.0\nca ca\ncert cert\nkey key\nclient-config-dir {}\n",
+            folder.files.dir.display()
+        );
+        let mut config = load_file("main.conf", &Main(text)).unwrap().config;
+        publish(&mut config);
+        publish(&mut config);
+        let Role::Server(role) = &config.role else { panic!("a client") };
+        let routes: Vec<_> =
+            role.routes.iter().map(|route| route.destination.to_string()).collect();
+        assert_eq!(routes, ["192.168.50.0/24"]);
+        assert_eq!(role.push, ["route 192.168.50.0 255.255.255.0"]);
+        end(&folder);
+    }
+
+    #[test]
+    fn a_state_folders_files_need_not_be_there() {
+        let folder = folder("state", "", &[]);
+        let state = folder.files.dir.parent().unwrap().to_owned();
+        let text = format!(
+            "server 10.8.0.0 255.255.255.0\nca ca\ncert cert\nkey key\nsixgate-state {}\n",
+            state.display()
+        );
+        let files = |text: &str| {
+            let mut config = load_file("main.conf", &Main(text.to_owned())).unwrap().config;
+            publish(&mut config);
+            let Role::Server(role) = config.role else { panic!("a client") };
+            role.client_files.map(|files| files.dir)
+        };
+        assert_eq!(files(&text), Some(state.join("ccd")));
+        let elsewhere = format!("{text}client-config-dir {}\n", state.display());
+        assert_eq!(files(&elsewhere), Some(state.clone()));
+        fs::remove_dir(&folder.files.dir).unwrap();
+        assert_eq!(files(&text), None);
+        // Who insists on files has to have them.
+        assert_eq!(files(&format!("{text}ccd-exclusive\n")), Some(state.join("ccd")));
         end(&folder);
     }
 

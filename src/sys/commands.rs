@@ -85,7 +85,7 @@ pub fn status(options: &cli::Status) -> Result<(), String> {
 }
 
 /// The answer of the process that serves `dir`; `Err(None)` when there is no such process.
-fn ask(dir: &Path, request: &str) -> Result<String, Option<String>> {
+pub fn ask(dir: &Path, request: &str) -> Result<String, Option<String>> {
     ctl_socket::ask(dir, request).map_err(|error| match error {
         AskError::NotRunning => None,
         AskError::Io(error) => Some(error.to_string()),

@@ -7,6 +7,7 @@
 //! status [json]          clients, counters
 //! kill NAME              end the connections of that common name
 //! revoke HEX [HEX ...]   these certificate serial numbers are void from now on
+//! reload                 read the configuration and clients' files again
 //! pid | version
 //! ```
 //!
@@ -45,6 +46,8 @@ pub enum Request {
     Kill(String),
     /// Certificates that are void from now on, by serial number.
     Revoke(Vec<Vec<u8>>),
+    /// Read the configuration again.
+    Reload,
     /// The process id.
     Pid,
     /// The program's version.
@@ -60,6 +63,7 @@ impl Request {
             ("status", "") => Ok(Self::Status),
             ("status", "json") => Ok(Self::StatusJson),
             ("pid", "") => Ok(Self::Pid),
+            ("reload", "") => Ok(Self::Reload),
             ("version", "") => Ok(Self::Version),
             ("kill", name) if !name.is_empty() && name.len() <= MAX_NAME => {
                 Ok(Self::Kill(name.to_owned()))
@@ -70,7 +74,9 @@ impl Request {
                 .collect::<Option<_>>()
                 .map(Self::Revoke)
                 .ok_or("not a serial number"),
-            ("status" | "pid" | "version" | "kill" | "revoke", _) => Err("wrong arguments"),
+            ("status" | "pid" | "version" | "kill" | "revoke" | "reload", _) => {
+                Err("wrong arguments")
+            }
             _ => Err("unknown request"),
         }
     }

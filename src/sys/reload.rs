@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::state;
 use super::store::DiskFiles;
 use super::udp::UdpSocket;
+use super::{client_files, state};
 use crate::config::{self, Config, ConfigError, Files, Loaded, difference};
 
 /// A configuration's origin.
@@ -96,6 +96,7 @@ impl Source {
         if let Some(error) = add_revoked(&mut config).err() {
             return refuse(&error);
         }
+        client_files::publish(&mut config);
         let names = difference::needs_restart(old, &config);
         if names.is_empty() {
             return Next::Change(config);

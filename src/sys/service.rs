@@ -18,7 +18,7 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::admission::ServerUpkeep;
-use super::client_files::ClientFolder;
+use super::client_files::{self, ClientFolder};
 #[cfg(feature = "client")]
 use super::client_upkeep::ClientUpkeep;
 use super::clock::{Clock, OsRandom, unix_time};
@@ -57,6 +57,7 @@ pub fn run(source: Source) -> Result<(), String> {
 fn run_loaded(source: Source, mut config: Config) -> Result<(), String> {
     start_log(&config.process)?;
     reload::add_revoked(&mut config)?;
+    client_files::publish(&mut config);
     source.settle(&config);
     let source = Rc::new(source);
     let mut start = Start::First;
@@ -151,7 +152,8 @@ pub fn check(file: &Path) -> Result<(), String> {
     if let Ok(loaded) = &loaded {
         commands::print(&loaded.plan().into_iter().map(|line| line + "\n").collect::<String>())?;
     }
-    let config = load(loaded)?;
+    let mut config = load(loaded)?;
+    client_files::publish(&mut config);
     if let Role::Server(role) = &config.role {
         let survey = ClientFolder::new(role).map(|folder| folder.survey()).unwrap_or_default();
         remarks::server(role, &survey).iter().for_each(|remark| eprintln!("warning: {remark}"));

@@ -9,6 +9,8 @@ use crate::config::ccd::{ClientFiles, ClientSettings, FixedV4, FixedV6, PushChan
 use crate::config::lex::Line;
 use crate::config::{ServerRole, Topology, Via};
 
+/// Folder of per-client files in a state folder.
+const STATE_FILES: &str = "ccd";
 /// `ifconfig-ipv6-push` without a length.
 const USUAL_PREFIX: u8 = 64;
 
@@ -16,24 +18,31 @@ const USUAL_PREFIX: u8 = 64;
 pub(super) fn files(b: &mut Build<'_>) -> Option<ClientFiles> {
     let exclusive = b.has("ccd-exclusive");
     let Some(line) = b.line("client-config-dir") else {
+        if let Some(state) = b.line("sixgate-state").and_then(|line| line.arg(0)) {
+            let dir = b.source.path(state).join(STATE_FILES);
+            let base = b.source.path("");
+            return Some(ClientFiles { dir, base, exclusive, optional: !exclusive });
+        }
         if let Some(line) = b.line("ccd-exclusive").filter(|_| exclusive) {
             b.error(line, "needs `client-config-dir`");
         }
         return None;
     };
     let dir = b.source.path(line.arg(0)?);
-    Some(ClientFiles { dir, base: b.source.path(""), exclusive })
+    Some(ClientFiles { dir, base: b.source.path(""), exclusive, optional: false })
 }
 
 /// All of [`ClientSettings`].
 pub(super) fn settings(b: &mut Build<'_>, role: &ServerRole) -> ClientSettings {
     push::check(b, role);
     let (ping, ping_restart) = timers::ping(b);
+    let published = published(b);
     ClientSettings {
         disabled: b.has("disable"),
         v4: b.line("ifconfig-push").and_then(|line| fixed_v4(b, line, role)),
         v6: b.line("ifconfig-ipv6-push").and_then(|line| fixed_v6(b, line, role)),
-        behind: behind(b, role),
+        behind: behind(b, role, &published),
+        published,
         push: pushes(b, role),
         ping,
         ping_restart,
@@ -158,7 +167,7 @@ fn whole_address(
 }
 
 /// `iroute`, `iroute-ipv6`.
-fn behind(b: &mut Build<'_>, role: &ServerRole) -> Vec<IpNet> {
+fn behind(b: &mut Build<'_>, role: &ServerRole, published: &[IpNet]) -> Vec<IpNet> {
     let mut nets = Vec::new();
     for line in b.source.lines() {
         let net = match line.name.as_str() {
@@ -169,12 +178,37 @@ fn behind(b: &mut Build<'_>, role: &ServerRole) -> Vec<IpNet> {
             _ => None,
         };
         let Some(net) = net else { continue };
-        if !is_routed(role, net) {
+        if !is_routed(role, net) && !published.contains(&net) {
             let wanted = match net {
                 IpNet::V4(net) => format!("route {} {}", net.network(), net.netmask()),
                 IpNet::V6(net) => format!("route-ipv6 {net}"),
             };
             b.warn(line, format!("nothing routes {net} into the tunnel; add `{wanted}` to the server's configuration"));
+        }
+        nets.push(net);
+    }
+    nets
+}
+
+/// `route`, `route-ipv6`: of the networks behind the client, which ones everybody knows of.
+fn published(b: &mut Build<'_>) -> Vec<IpNet> {
+    let mut nets = Vec::new();
+    for line in b.source.lines() {
+        let net = match line.name.as_str() {
+            "route" => network_v4(b, line).map(IpNet::V4),
+            "route-ipv6" => {
+                networks::prefix(b, line, "`route-ipv6 fd00:1234:0:7::/64`").map(IpNet::V6)
+            }
+            _ => continue,
+        };
+        let Some(net) = net else { continue };
+        let plain = if net.addr().is_ipv4() { 2 } else { 1 };
+        let inward = if net.addr().is_ipv4() { "iroute" } else { "iroute-ipv6" };
+        let is_behind = b.source.all(inward).any(|other| other.args.first() == line.args.first());
+        if line.args.len() > plain {
+            b.error(line, "the way is this client; in its file there is no gateway and no metric");
+        } else if !is_behind {
+            b.error(line, format!("leads here only together with `{inward}` of the same network"));
         }
         nets.push(net);
     }
@@ -192,12 +226,13 @@ fn is_routed(role: &ServerRole, net: IpNet) -> bool {
 
 fn network_v4(b: &mut Build<'_>, line: &Line) -> Option<Ipv4Net> {
     let mask = line.arg(1).unwrap_or("255.255.255.255");
-    let net = networks::masked(b, line, mask, "`iroute 192.168.1.0 255.255.255.0`")?;
+    let name = line.name.as_str();
+    let net = networks::masked(b, line, mask, &format!("`{name} 192.168.1.0 255.255.255.0`"))?;
     if net.trunc() != net {
         let (address, network, mask) = (net.addr(), net.network(), net.netmask());
         b.error(
             line,
-            format!("{address} is inside its network; did you mean `iroute {network} {mask}`?"),
+            format!("{address} is inside its network; did you mean `{name} {network} {mask}`?"),
         );
     }
     Some(net.trunc())

@@ -53,7 +53,7 @@ super::rows! { "Process, log, scripts, management";
 "setcon", 1, 1, [BOTH], Refused("set the SELinux context in the service manager"), "SELinux context";
 "setenv", 1, 2, [BOTH MANY], Done, "variable for scripts; `setenv opt` marks a directive as optional";
 "setenv-safe", 1, 2, [BOTH CCD PUSHED MANY], Done, "variable for scripts";
-"sixgate-state", 1, 1, [BOTH], Done, "(sixgate only) folder with the keys of `sixgate up`, from which certificates are renewed";
+"sixgate-state", 1, 1, [BOTH], Done, "(sixgate only) folder with the keys of `sixgate up`, from which certificates are renewed, and with its clients' files unless `client-config-dir` says otherwise";
 "status", 1, 2, [BOTH], Done, "write the list of clients to a file";
 "status-version", 1, 1, [BOTH], Done, "format of the status file";
 "suppress-timestamps", 0, 0, [BOTH], Ignored("the log has one format"), "log without time";

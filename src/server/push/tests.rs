@@ -158,6 +158,25 @@ fn who_sends_everything_through_the_tunnel_sends_no_ipv6_beside_it() {
 }
 
 #[test]
+fn lists_change_on_a_connection_that_is_up_and_nothing_else_does() {
+    let list = |options: &[&str]| -> Vec<String> {
+        options.iter().map(|option| (*option).to_owned()).collect()
+    };
+    let before = list(&["ifconfig 10.8.0.2 255.255.255.0", "route 10.1.0.0", "ping 10", "dns x"]);
+    let to = |after: &[&str]| difference(&before, &list(after));
+    let other =
+        to(&["ifconfig 10.8.0.2 255.255.255.0", "route 10.1.0.0", "route 10.2.0.0", "ping 10"]);
+    assert_eq!(other, Some(list(&["PUSH_UPDATE,route 10.1.0.0,route 10.2.0.0,-dns"])));
+    let order = to(&["ifconfig 10.8.0.2 255.255.255.0", "ping 10", "dns x", "route 10.1.0.0"]);
+    assert_eq!(order, Some(Vec::new()), "nothing to say");
+    assert_eq!(
+        to(&["ifconfig 10.8.0.3 255.255.255.0", "route 10.1.0.0", "ping 10", "dns x"]),
+        None
+    );
+    assert_eq!(to(&["route 10.1.0.0", "ping 10", "dns x"]), None);
+}
+
+#[test]
 fn short_lists_are_one_message_and_long_ones_are_continued() {
     let options: Vec<_> = (0..200).map(|n| format!("route 10.{n}.0.0 255.255.0.0")).collect();
     assert_eq!(messages(&options[..1]), ["PUSH_REPLY,route 10.0.0.0 255.255.0.0"]);

@@ -8,13 +8,15 @@ use crate::sys::service::{reopen_log, server_settings};
 use crate::time::Now;
 
 impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
-    pub(super) fn reload(&mut self, now: Now) {
+    /// Says whether the configuration was taken.
+    pub(super) fn reload(&mut self, now: Now) -> bool {
         if self.leave_at.is_some() {
-            return log::info!("ending already: the configuration is not read again");
+            log::info!("ending already: the configuration is not read again");
+            return false;
         }
         log::info!("reading the configuration again");
         match self.shell.upkeep.reload(&mut self.shell.engine, now) {
-            Reload::Kept => {}
+            Reload::Kept => return false,
             Reload::Changed { old, new } => self.change(now, &old, &new),
             Reload::Restart(next) => {
                 self.next = Some(next);
@@ -23,6 +25,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                 self.shell.engine.handle_reply(now, Reply::Shutdown);
             }
         }
+        true
     }
 
     fn change(&mut self, now: Now, old: &Config, new: &Config) {

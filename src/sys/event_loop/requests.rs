@@ -32,7 +32,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                 self.shell.reports.ending("SIGTERM");
                 self.shell.engine.handle_reply(now, Reply::Shutdown);
             }
-            Signal::Reload => self.reload(now),
+            Signal::Reload => _ = self.reload(now),
             Signal::Restart => {
                 log::info!("dropping all connections and starting afresh");
                 self.shell.engine.handle_reply(now, Reply::Restart);
@@ -69,6 +69,10 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                 let dropped = status::counters(engine.drops(), self.counters);
                 let view = view(now, engine.clients(), self.counters.traffic);
                 json::status(&view, dropped.into_iter())
+            }
+            Request::Reload => {
+                let taken = self.reload(now);
+                if taken { "ok\n" } else { "refused: see the log\n" }.to_owned()
             }
             Request::Pid => format!("{}\n", std::process::id()),
             Request::Version => format!("{}\n", env!("CARGO_PKG_VERSION")),
