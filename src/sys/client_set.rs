@@ -24,10 +24,14 @@ use crate::pki::names::ClientName;
 /// `sixgate client set`.
 pub fn run(options: &cli::ClientSet) -> Result<(), String> {
     let name: ClientName = options.name.parse().map_err(|e| format!("{:?}: {e}", options.name))?;
+    set(options, &name).map_err(|error| format!("client {name}: {error}"))
+}
+
+fn set(options: &cli::ClientSet, name: &ClientName) -> Result<(), String> {
     let wish = Wish::parse(&options.settings)?;
     let (role, mut files) = server(options)?;
     if options.config.is_none() {
-        must_exist(options, &name)?;
+        must_exist(options, name)?;
     }
     if let Some(dir) = &options.files {
         files.dir.clone_from(dir);

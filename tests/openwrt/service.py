@@ -22,6 +22,10 @@ config server 'server'
 """
 
 
+# The same with networks that are known beforehand.
+NETWORKS = SERVER.replace("network 'auto'", "network '10.8.0.0/24'").replace("network6 'auto'", "network6 'fd00:1:2:3::/64'")
+
+
 class Router:
     """A root folder with the package, a sixgate for this machine, and calls of its init script."""
 
@@ -81,6 +85,10 @@ class Router:
 
     def ccd(self) -> dict[str, str]:
         return {file.name: file.read_text() for file in (self.root / "var/etc/sixgate/ccd").glob("*")}
+
+    def lines(self) -> dict[str, list[str]]:
+        """The clients' files without comments."""
+        return {name: [line for line in text.splitlines() if not line.startswith("#")] for name, text in self.ccd().items()}
 
 
 class Call:
@@ -213,8 +221,7 @@ def test_the_firewall_is_opened_by_procds_data(packages):
 
 
 def test_clients_get_certificates_and_what_is_their_own(packages):
-    adds = WILLING + '[ "$1 $2" != "client add" ] || echo "$5" >>"${0%/*}/added"\n'
-    router = Router(packages, "clients", SERVER + """
+    router = Router(packages, "clients", NETWORKS + """
 config client
 	option name 'phone'
 config client
@@ -226,33 +233,41 @@ config client
 	option ipv6 '::20'
 	list network '192.168.50.0/24'
 	list network 'fd00:50::/64'
-""", adds)
+""")
     call = router.start()
-    assert (router.root / "usr/sbin/added").read_text() == "phone\nsite\n"
-    assert router.ccd() == {
-        "old": "disable\n",
-        "site": "ifconfig-push 10.8.0.20 255.255.255.0\nifconfig-ipv6-push fd00:1:2:3::20/64\n"
-        "iroute 192.168.50.0 255.255.255.0\niroute-ipv6 fd00:50::/64\n",
+    assert {"phone.ovpn", "site.ovpn"} <= {path.name for path in (router.root / "etc/sixgate/clients").iterdir()}
+    assert router.lines() == {
+        "old": ["disable"],
+        "site": ["ifconfig-push 10.8.0.20 255.255.255.0", "ifconfig-ipv6-push ::20/64",
+                 "iroute 192.168.50.0 255.255.255.0", "route 192.168.50.0 255.255.255.0",
+                 "iroute-ipv6 fd00:50::/64", "route-ipv6 fd00:50::/64"],
     }
-    assert 'client-config-dir "/var/etc/sixgate/ccd"\nroute 192.168.50.0 255.255.255.0\nroute-ipv6 fd00:50::/64\n' in router.conf
+    assert router.conf.endswith('\nclient-config-dir "/var/etc/sixgate/ccd"\n')
     files = [line for line in call.trace if "_param [file]" in line]
     assert [line.rsplit("/", 1)[1] for line in files] == ["server.conf]", "old]", "site]"]
-    router.configure(SERVER)
+    # What `sixgate client set` has said holds, too; a section has the last word on what it names.
+    (router.root / "etc/sixgate/ccd").mkdir()
+    (router.root / "etc/sixgate/ccd/phone").write_text("ifconfig-push 10.8.0.9 255.255.255.0\nifconfig-ipv6-push ::9\n")
+    router.configure(NETWORKS + "config client\n\toption name 'phone'\n\toption ipv4 '10.8.0.21'\n")
+    router.start()
+    assert router.lines() == {"phone": ["ifconfig-ipv6-push ::9", "ifconfig-push 10.8.0.21 255.255.255.0"]}
+    shutil.rmtree(router.root / "etc/sixgate/ccd")
+    router.configure(NETWORKS)
     router.start()
     assert not router.ccd() and "client-config-dir" not in router.conf
 
 
 def test_addresses_of_every_shape(packages):
-    router = Router(packages, "shapes", SERVER, WILLING)
+    router = Router(packages, "shapes", NETWORKS)
     for network, host, address in (
-        ("fd00:1:2:3::/64", "::20", "fd00:1:2:3::20/64"),
-        ("fd00:1:2:3::/64", "::1:2:3:4", "fd00:1:2:3:1:2:3:4/64"),
-        ("fd00:1:2:3:4:5:6::/112", "::ab", "fd00:1:2:3:4:5:6:ab/112"),
-        ("fd00::/64", "::a:b", "fd00::a:b/64"),
+        ("auto", "::20", "::20/64"),
+        ("fd00:1:2:3::/64", "::20", "::20/64"),
+        ("fd00:1:2:3::/64", "20", "::20/64"),
+        ("fd00:1:2:3::/64", "::1:2:3:4", "::1:2:3:4/64"),
+        ("fd00:1:2:3:4:5:6::/112", "::ab", "::ab/112"),
+        ("fd00::/64", "::a:b", "::a:b/64"),
         ("fd00:1:2:3::/64", "::1:2:3:4:5", None),
-        ("fd00:1:2:3::/64", "20", None),
         ("fd00:1:2:3::/64", "::", None),
-        ("fd00:1:2:3::1/64", "::20", None),
         ("fd00:1:2:3::/64", "1::20", None),
         ("fd00:1:2:3::/64", "::2 0", None),
     ):
@@ -260,13 +275,13 @@ def test_addresses_of_every_shape(packages):
         router.configure(f"{given}\nconfig client\n\toption name 'a'\n\toption ipv6 '{host}'\n")
         if address:
             router.start()
-            assert router.ccd() == {"a": f"ifconfig-ipv6-push {address}\n"}
+            assert router.lines() == {"a": [f"ifconfig-ipv6-push {address}"]}
         else:
-            router.refused("client a: option ipv6")
+            router.refused("client a: ip6-host=")
 
 
 def test_mistakes_are_refused_and_leave_the_files_alone(packages):
-    router = Router(packages, "mistakes", SERVER, WILLING)
+    router = Router(packages, "mistakes", SERVER)
     router.start()
     before = router.conf
     for change, word in (
@@ -285,8 +300,10 @@ def test_mistakes_are_refused_and_leave_the_files_alone(packages):
         ("\tlist dns 'dns.example'\n", "list dns"),
         ("config client\n\toption name '../x'\n", "option name"),
         ("config client\n", "option name"),
-        ("config client\n\toption name 'a'\n\toption ipv4 '20'\n", "option ipv4"),
-        ("config client\n\toption name 'a'\n\tlist network 'x'\n", "list network"),
+        ("config client\n\toption name 'a'\n\toption ipv4 '20'\n", "client a: ipv4=20"),
+        ("config client\n\toption name 'a'\n\tlist network 'x'\n", "client a: networks=x"),
+        ("config client\n\toption name 'a'\n\toption ipv6 '::7'\nconfig client\n\toption name 'b'\n\toption ipv6 '::7'\n",
+         "belongs to the client a already"),
     ):
         router.configure(SERVER + change)
         router.refused(word)
