@@ -313,6 +313,35 @@ fn a_client_is_told_where_the_stable_prefix_and_dns_are() {
 }
 
 #[test]
+fn scripts_are_told_of_every_address_that_comes_and_goes() {
+    let site = Site::default();
+    let mut net = serve(&site, 790, "script-security 2\nlearn-address /learn\n", &[]);
+    net.reply(0, Reply::Prefixes(vec![prefix(1, 100)]));
+    let node = join(&mut net, &site, "laptop", 791);
+    let told = settings(&net, node).v6.unwrap().addr();
+    net.reply(0, Reply::Prefixes(vec![prefix(1, 0), prefix(2, 100)]));
+    net.run(1_000);
+    net.reply(0, Reply::Prefixes(vec![prefix(2, 100)]));
+    net.reply(node, Reply::Shutdown);
+    net.run(10_000);
+    let calls: Vec<Vec<String>> = net.nodes[0]
+        .commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::RunHook(request) => Some(request.arguments.clone()),
+            _ => None,
+        })
+        .filter(|arguments| arguments[1].contains(':'))
+        .collect();
+    let [one, two, own] = [prefix(1, 0).net, prefix(2, 0).net, stable()]
+        .map(|net| within(net, host_of(told)).to_string());
+    let add = |address: &String| vec!["add".to_owned(), address.clone(), "laptop".to_owned()];
+    let delete = |address: &String| vec!["delete".to_owned(), address.clone()];
+    let expected = [add(&own), add(&one), add(&two), delete(&one), delete(&two), delete(&own)];
+    assert_eq!(calls, expected);
+}
+
+#[test]
 fn clients_of_prefixes_that_are_given_by_hand_are_left_alone() {
     let site = Site::default();
     let mut net = Net::new(780);

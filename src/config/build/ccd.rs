@@ -166,53 +166,54 @@ fn whole_address(
     Ipv6Addr::from_bits(server.network().to_bits() | bits & !mask)
 }
 
-/// `iroute`, `iroute-ipv6`.
-fn behind(b: &mut Build<'_>, role: &ServerRole, published: &[IpNet]) -> Vec<IpNet> {
-    let mut nets = Vec::new();
+/// The networks that lines of these two names give, with their lines.
+fn networks_of<'a>(b: &mut Build<'a>, v4: &str, v6: &str) -> Vec<(&'a Line, IpNet)> {
+    let mut found = Vec::new();
     for line in b.source.lines() {
         let net = match line.name.as_str() {
-            "iroute" => network_v4(b, line).map(IpNet::V4),
-            "iroute-ipv6" => {
-                networks::prefix(b, line, "`iroute-ipv6 fd00:1234:0:7::/64`").map(IpNet::V6)
+            name if name == v4 => network_v4(b, line).map(IpNet::V4),
+            name if name == v6 => {
+                let usage = format!("`{name} fd00:1234:0:7::/64`");
+                networks::prefix(b, line, &usage).map(IpNet::V6)
             }
             _ => None,
         };
-        let Some(net) = net else { continue };
-        if !is_routed(role, net) && !published.contains(&net) {
+        found.extend(net.map(|net| (line, net)));
+    }
+    found
+}
+
+/// `iroute`, `iroute-ipv6`.
+fn behind(b: &mut Build<'_>, role: &ServerRole, published: &[IpNet]) -> Vec<IpNet> {
+    let found = networks_of(b, "iroute", "iroute-ipv6");
+    for (line, net) in &found {
+        if !is_routed(role, *net) && !published.contains(net) {
             let wanted = match net {
                 IpNet::V4(net) => format!("route {} {}", net.network(), net.netmask()),
                 IpNet::V6(net) => format!("route-ipv6 {net}"),
             };
             b.warn(line, format!("nothing routes {net} into the tunnel; add `{wanted}` to the server's configuration"));
         }
-        nets.push(net);
     }
-    nets
+    found.into_iter().map(|(_, net)| net).collect()
 }
 
 /// `route`, `route-ipv6`: of the networks behind the client, which ones everybody knows of.
 fn published(b: &mut Build<'_>) -> Vec<IpNet> {
-    let mut nets = Vec::new();
-    for line in b.source.lines() {
-        let net = match line.name.as_str() {
-            "route" => network_v4(b, line).map(IpNet::V4),
-            "route-ipv6" => {
-                networks::prefix(b, line, "`route-ipv6 fd00:1234:0:7::/64`").map(IpNet::V6)
-            }
-            _ => continue,
+    let found = networks_of(b, "route", "route-ipv6");
+    for (line, net) in &found {
+        let (plain, inward) = match net {
+            IpNet::V4(_) => (2, "iroute"),
+            IpNet::V6(_) => (1, "iroute-ipv6"),
         };
-        let Some(net) = net else { continue };
-        let plain = if net.addr().is_ipv4() { 2 } else { 1 };
-        let inward = if net.addr().is_ipv4() { "iroute" } else { "iroute-ipv6" };
         let is_behind = b.source.all(inward).any(|other| other.args.first() == line.args.first());
         if line.args.len() > plain {
             b.error(line, "the way is this client; in its file there is no gateway and no metric");
         } else if !is_behind {
             b.error(line, format!("leads here only together with `{inward}` of the same network"));
         }
-        nets.push(net);
     }
-    nets
+    found.into_iter().map(|(_, net)| net).collect()
 }
 
 /// Whether the kernel hands packets for all of `net` to us.
