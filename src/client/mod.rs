@@ -7,6 +7,8 @@
 //! `settings`), `traffic` carries packets.
 
 mod connection;
+#[doc(hidden)]
+pub mod fuzz;
 mod offer;
 mod pull;
 mod pushed;

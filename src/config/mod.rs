@@ -10,6 +10,8 @@ pub mod ccd;
 pub mod difference;
 pub mod directive;
 pub mod dns;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hooks;
 pub mod lex;
 pub mod option;

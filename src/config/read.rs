@@ -15,6 +15,9 @@ use super::problem::{Origin, Problems};
 
 /// Files that include files that include files, at most this deep.
 const MAX_DEPTH: usize = 10;
+/// Files of one configuration, however they are included: two that include each other twice would
+/// otherwise be read a thousand times before the depth ends it.
+const MAX_FILES: usize = 100;
 
 /// Directives that may be written as a block `<name>…</name>`.
 const INLINE: [&str; 16] = [
@@ -165,6 +168,8 @@ struct Reader<'a> {
     blocks: Vec<(Line, Vec<Line>)>,
     refused: Vec<&'static str>,
     folder: PathBuf,
+    /// Files that may still be read.
+    files_left: usize,
     /// `ignore-unknown-option`.
     tolerated: Vec<String>,
     /// Where all lines stand, if that is known before they are read.
@@ -180,6 +185,7 @@ impl<'a> Reader<'a> {
             blocks: Vec::new(),
             refused: Vec::new(),
             folder: PathBuf::new(),
+            files_left: MAX_FILES,
             tolerated: Vec::new(),
             place: None,
         }
@@ -191,7 +197,13 @@ impl<'a> Reader<'a> {
     }
 
     fn include(&mut self, from: &Origin, path: &Path, depth: usize) {
-        if depth > MAX_DEPTH {
+        if self.files_left == 0 {
+            return;
+        }
+        self.files_left -= 1;
+        if depth > MAX_DEPTH || self.files_left == 0 {
+            // Said once: what else these files include would only say it again.
+            self.files_left = 0;
             let text =
                 format!("more than {MAX_DEPTH} files include each other; does one include itself?");
             return self.problems.error(from, text);

@@ -12,6 +12,8 @@
 //! says are the shell's business; which clients there are is the engine's.
 
 pub mod console;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod history;
 pub mod json;
 mod notify;

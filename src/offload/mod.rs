@@ -14,6 +14,8 @@
 
 pub mod checksum;
 pub mod coalesce;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod outbox;
 mod segment;
 pub mod split;

@@ -21,6 +21,8 @@ mod control;
 pub mod cookie;
 mod environment;
 mod forward;
+#[doc(hidden)]
+pub mod fuzz;
 mod hosts;
 mod inbound;
 mod leave;

@@ -34,6 +34,8 @@ pub mod cipher;
 mod credentials;
 pub mod data;
 mod event;
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod input;
 pub mod keys;

@@ -6,6 +6,8 @@
 
 pub mod control;
 pub mod data;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod icmp;
 pub mod ip;
 mod key_file;
@@ -17,6 +19,3 @@ pub mod peer_info;
 pub mod reader;
 pub mod static_key;
 pub mod wkc;
-
-#[cfg(test)]
-mod garbage;

@@ -10,6 +10,7 @@
 
 pub mod heap;
 pub mod host;
+pub mod model;
 pub mod net;
 pub mod packets;
 pub mod pcap;

@@ -30,6 +30,8 @@ pub struct Raw {
     pub rng: Seeded,
     /// Packets of the trace that it has looked at.
     seen: usize,
+    /// Takes its number from the push, as it should; else it has keys at once, and number 0.
+    pub patient: bool,
     /// What the server has said.
     pub messages: Vec<Message>,
 }
@@ -58,7 +60,22 @@ impl Raw {
         let mut rng = Seeded(77);
         let session = Session::client(net.now, Arc::clone(&config), wrap, wkc, &mut rng);
         let addr = "198.51.100.50:5000".parse().unwrap();
-        Self { session, config, addr, rng, seen: net.trace.len(), messages: Vec::new() }
+        Self {
+            session,
+            config,
+            addr,
+            rng,
+            seen: net.trace.len(),
+            patient: false,
+            messages: Vec::new(),
+        }
+    }
+
+    /// The same with another session id, as after a restart.
+    pub fn restart(&mut self, net: &Net, seed: u64) {
+        self.rng = Seeded(seed);
+        let config = Arc::clone(&self.config);
+        self.session = Session::client(net.now, config, Wrap::none(), None, &mut self.rng);
     }
 
     /// Its next datagram.
@@ -101,26 +118,37 @@ impl Raw {
 
     fn heed(&mut self, net: &Net, event: SessionEvent) {
         match event {
-            SessionEvent::Message(message) => self.messages.push(message),
+            SessionEvent::Message(message) => {
+                if let (Message::PushReply(options), true) = (&message, self.patient) {
+                    let id =
+                        options.options.iter().find_map(|option| option.strip_prefix("peer-id "));
+                    self.install(net, id.and_then(|id| id.parse().ok()).unwrap_or(0));
+                }
+                self.messages.push(message);
+            }
             SessionEvent::Authenticate(proof) if proof.renegotiation => {
                 self.session.approve_key(net.now, proof.key_id);
             }
-            SessionEvent::Authenticate(_) => {
-                let params = DataParams {
-                    cipher: CipherName::Aes256Gcm,
-                    digest: Digest::Sha1,
-                    framing: Framing::None,
-                    derivation: Derivation::Prf,
-                    format: Format::Classic,
-                    peer: Some(0),
-                    dynamic_tls_crypt: false,
-                };
-                self.session.install_keys(net.now, params).unwrap();
-            }
-            SessionEvent::KeysReady(_)
+            SessionEvent::Authenticate(_) if !self.patient => self.install(net, 0),
+            SessionEvent::Authenticate(_)
+            | SessionEvent::KeysReady(_)
             | SessionEvent::RenegotiationStarted(_)
             | SessionEvent::Failed(_) => {}
         }
+    }
+
+    fn install(&mut self, net: &Net, peer: u32) {
+        let params = DataParams {
+            cipher: CipherName::Aes256Gcm,
+            digest: Digest::Sha1,
+            framing: Framing::None,
+            derivation: Derivation::Prf,
+            format: Format::Classic,
+            peer: Some(peer),
+            dynamic_tls_crypt: false,
+        };
+        // A repeated push finds them there.
+        let _ = self.session.install_keys(net.now, params);
     }
 
     pub fn say(&mut self, net: &mut Net, message: &str) {
@@ -137,12 +165,18 @@ impl Raw {
         self.messages.iter().any(|message| matches!(message, Message::AuthFailed(_)))
     }
 
-    /// Sends an IP packet through the tunnel.
-    pub fn data(&mut self, net: &mut Net, packet: &[u8]) {
+    /// An IP packet as it goes through the tunnel.
+    pub fn sealed(&mut self, net: &Net, packet: &[u8]) -> Option<Vec<u8>> {
         let mut memory = PacketBuf::new();
         let mut packet = memory.packet_from(packet).unwrap();
-        self.session.seal(net.now, &mut packet).unwrap();
-        net.deliver(0, self.addr, packet.as_slice());
+        self.session.seal(net.now, &mut packet).ok()?;
+        Some(packet.as_slice().to_vec())
+    }
+
+    /// Sends an IP packet through the tunnel.
+    pub fn data(&mut self, net: &mut Net, packet: &[u8]) {
+        let datagram = self.sealed(net, packet).expect("keys");
+        net.deliver(0, self.addr, &datagram);
     }
 }
 
