@@ -31,6 +31,9 @@ pub enum Command {
     ClientSet(ClientSet),
     /// `status`.
     Status(Status),
+    /// `selftest`.
+    #[cfg(feature = "selftest")]
+    Selftest,
     /// OpenVPN's way: these arguments are its directives.
     OpenVpn(Vec<String>),
     /// Print this text and be done.
@@ -59,6 +62,8 @@ enum Subcommand {
     Check(Check),
     Client(Client),
     Status(Status),
+    #[cfg(feature = "selftest")]
+    Selftest(Selftest),
 }
 
 /// Start a server that needs no configuration. The first start makes certificates, networks and a
@@ -208,6 +213,13 @@ pub struct Status {
     pub json: bool,
 }
 
+/// Try a server and a client against each other on this machine, without privileges and without
+/// changing anything: certificates, handshake, IPv4 and IPv6, and how fast each cipher is here.
+#[cfg(feature = "selftest")]
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "selftest")]
+struct Selftest {}
+
 fn default_dir() -> PathBuf {
     PathBuf::from(crate::sys::state::DEFAULT_DIR)
 }
@@ -240,6 +252,8 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
             Subcommand::Run(run) => Command::Run(run),
             Subcommand::Check(check) => Command::Check(check),
             Subcommand::Status(status) => Command::Status(status),
+            #[cfg(feature = "selftest")]
+            Subcommand::Selftest(_) => Command::Selftest,
             Subcommand::Client(Client { command }) => match command {
                 ClientCommand::Add(add) => Command::ClientAdd(add),
                 ClientCommand::List(list) => Command::ClientList(list),

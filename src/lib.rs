@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! main.rs ─> sys/ ─> server/ | client/ ─> session/ ─> wire/
-//!                     leaves, pure: config/ manage/ offload/ pki/ buf limits random time engine
+//!                     leaves, pure: config/ manage/ offload/ pki/ selftest/ buf limits random time engine
 //! ```
 //!
 //! # The rings, and what each does not do
@@ -24,6 +24,8 @@
 //!   management protocol and prints its status formats.
 //! * [`offload`] takes pieces of many packets apart and puts them together, so that one system call
 //!   moves many packets; it knows headers and checksums, no devices.
+//! * `selftest` has hosts and a whole site in memory, with which `sixgate selftest` tries both engines
+//!   on the machine at hand.
 //! * [`sys`] is the outside world: sockets, the TUN device, netlink, signals, files, clocks,
 //!   privileges. Only here is there `unsafe`; only here is a clock read.
 //!
@@ -74,6 +76,8 @@ pub mod offload;
 pub mod pki;
 pub mod random;
 pub mod rate;
+#[cfg(feature = "selftest")]
+pub mod selftest;
 pub mod server;
 pub mod session;
 pub mod sys;

@@ -42,6 +42,8 @@ fn execute(command: Command) -> Result<(), String> {
         Command::ClientRevoke(options) => commands::client_revoke(&options),
         Command::ClientSet(options) => client_set::run(&options),
         Command::Status(options) => commands::status(&options),
+        #[cfg(feature = "selftest")]
+        Command::Selftest => sixgate::sys::selftest::run(),
         Command::Print(text) => commands::print(&text),
     }
 }

@@ -21,6 +21,7 @@ const RINGS: &[(&str, &[&str])] = &[
     ("wire", &["buf", "config", "limits", "random"]),
     ("config", &["limits", "wire"]),
     ("pki", &["limits", "random", "time", "wire"]),
+    ("selftest", &["config", "pki", "random", "time", "wire"]),
     ("manage", &["config", "engine", "limits", "time"]),
     ("offload", &["buf", "engine", "limits", "wire"]),
     ("session", &["buf", "config", "engine", "limits", "random", "time", "wire"]),

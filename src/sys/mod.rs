@@ -35,6 +35,8 @@ pub mod reload;
 pub mod remarks;
 pub mod reports;
 pub mod resolve;
+#[cfg(feature = "selftest")]
+pub mod selftest;
 pub mod service;
 pub mod signal;
 mod sockaddr;
