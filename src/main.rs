@@ -7,6 +7,11 @@ use sixgate::cli::{self, Command};
 use sixgate::sys::reload::Source;
 use sixgate::sys::{client_set, commands, service};
 
+/// See Cargo.toml.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     let mut arguments = Vec::new();
     for argument in std::env::args_os().skip(1) {

@@ -3,10 +3,8 @@
 
 mod common;
 
-use std::cell::RefCell;
 use std::net::IpAddr;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use common::Seeded;
@@ -14,53 +12,13 @@ use common::host::Host;
 use common::net::Net;
 use common::packets::echo;
 use common::pki::{self, Authority, Identity, Memory, SERVER, Site, Usage};
-use sixgate::buf::PacketMut;
+use common::shared::Shared;
 use sixgate::config::{ClientSettings, Config, Role, ccd};
-use sixgate::engine::{
-    ClientInfo, Command, DropCounters, Endpoint, Engine, ExitReason, Occasion, Reply, Verdict,
-};
+use sixgate::engine::{Command, ExitReason, Occasion};
 use sixgate::server::Server;
-use sixgate::time::{Instant, Now};
 use smoltcp::wire::{IpAddress, Ipv4Address};
 
 const ADDRESS: &str = "192.0.2.1:1194";
-
-/// A server that the network drives and the test can get at.
-#[derive(Clone)]
-struct Shared(Rc<RefCell<Server>>);
-
-impl Engine for Shared {
-    fn handle_udp(&mut self, now: Now, from: Endpoint, packet: &mut PacketMut<'_>) -> Verdict {
-        self.0.borrow_mut().handle_udp(now, from, packet)
-    }
-    fn handle_tun(&mut self, now: Now, packet: &mut PacketMut<'_>) -> Verdict {
-        self.0.borrow_mut().handle_tun(now, packet)
-    }
-    fn handle_timeout(&mut self, now: Now) {
-        self.0.borrow_mut().handle_timeout(now);
-    }
-    fn handle_reply(&mut self, now: Now, reply: Reply) {
-        self.0.borrow_mut().handle_reply(now, reply);
-    }
-    fn poll_transmit(&mut self, now: Now, out: &mut PacketMut<'_>) -> Option<Endpoint> {
-        self.0.borrow_mut().poll_transmit(now, out)
-    }
-    fn poll_broadcast(&mut self, now: Now, p: &[u8], out: &mut PacketMut<'_>) -> Option<Endpoint> {
-        self.0.borrow_mut().poll_broadcast(now, p, out)
-    }
-    fn poll_command(&mut self) -> Option<Command> {
-        self.0.borrow_mut().poll_command()
-    }
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.0.borrow().poll_timeout()
-    }
-    fn drops(&self) -> &DropCounters {
-        unimplemented!("asked of the server itself")
-    }
-    fn clients(&self) -> Vec<ClientInfo> {
-        self.0.borrow().clients()
-    }
-}
 
 /// A server (node 0) and its clients, which are up: node 1 is "one", node 2 is "two", and so on.
 struct World {
@@ -78,7 +36,7 @@ impl World {
         let mut net = Net::new(seed);
         let config = Arc::new(site.server_config(extra));
         let server = Server::new(config, net.now, Box::new(Seeded(seed))).unwrap();
-        let server = Shared(Rc::new(RefCell::new(server)));
+        let server = Shared::new(server, |_| ());
         net.add(ADDRESS, Box::new(server.clone()));
         let mut world = Self { net, server, site, seed };
         for name in NAMES.iter().take(clients) {
@@ -104,7 +62,7 @@ impl World {
     }
 
     fn try_reload(&mut self, config: Config) -> Result<(), String> {
-        let result = self.server.0.borrow_mut().reload(self.net.now, Arc::new(config));
+        let result = self.server.server.borrow_mut().reload(self.net.now, Arc::new(config));
         self.net.settle(0);
         result
     }

@@ -47,6 +47,8 @@ const TRANSMIT_BATCH: usize = 256;
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Shortest wait while a timer that was just served still claims to be due.
 const BREATH: Duration = Duration::from_millis(1);
+/// So long after the last packet, packet memory is given back.
+const REST: Duration = Duration::from_secs(15);
 /// A change of routes seldom comes alone: what follows from it waits for the rest.
 const SETTLING: Duration = Duration::from_millis(500);
 /// UDP, TUN, signals, look-ups, management, two of the watch, the control socket and its
@@ -126,6 +128,7 @@ impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
             upkeep_due: Instant::ZERO,
             // What there is at the start is news, too.
             follow_at: self.line.is_some().then_some(Instant::ZERO),
+            rest_at: None,
             leave_at: None,
             next: None,
             child_ended: false,
@@ -163,6 +166,8 @@ struct Turns<E, U> {
     upkeep_due: Instant,
     /// When to act on a change of the host's network.
     follow_at: Option<Instant>,
+    /// When packet memory is to be given back.
+    rest_at: Option<Instant>,
     /// When to end without the engine's consent.
     leave_at: Option<Instant>,
     /// What to start over with after the end.
@@ -207,6 +212,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             shell.reports.deadline(),
             self.leave_at,
             self.follow_at,
+            self.rest_at,
             Some(self.upkeep_due),
         ];
         let timeout = match due.into_iter().flatten().min() {
@@ -240,11 +246,17 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         self.handle_watch(now, ready);
         self.handle_timers(now);
         self.send_blocked(now);
-        if ready.is_ready(self.shell.udp.as_raw_fd()) {
+        let (udp, tun) = (self.shell.udp.as_raw_fd(), self.shell.tun.as_raw_fd());
+        if ready.is_ready(udp) {
             self.handle_udp(now);
         }
-        if !self.is_blocked() && ready.is_ready(self.shell.tun.as_raw_fd()) {
+        if !self.is_blocked() && ready.is_ready(tun) {
             self.handle_tun(now);
+        }
+        if ready.is_ready(udp) || ready.is_ready(tun) {
+            self.rest_at = Some(now.mono + REST);
+        } else if self.rest_at.take_if(|due| *due <= now.mono).is_some() {
+            self.rest();
         }
         self.drain(now);
     }

@@ -28,6 +28,7 @@ pub mod management;
 pub mod netlink;
 mod output_file;
 pub mod outside;
+mod pages;
 mod poll;
 pub mod privilege;
 pub mod process;

@@ -17,6 +17,7 @@ pub mod pcap;
 pub mod pki;
 pub mod puppet;
 pub mod raw;
+pub mod shared;
 
 use std::sync::Mutex;
 

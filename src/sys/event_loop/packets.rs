@@ -9,6 +9,7 @@ use crate::offload::coalesce::{Coalescer, Part};
 use crate::offload::outbox::Outbox;
 use crate::offload::split::{self, Splitter};
 use crate::offload::vnet::VnetHeader;
+use crate::sys::pages::Pages;
 use crate::sys::status::ShellCounters;
 use crate::sys::tun::{TunDevice, TunFailure};
 use crate::sys::udp::batch::Inbox;
@@ -39,7 +40,7 @@ pub(super) struct Inbound {
 
 /// What came from the host and is on its way to the network.
 pub(super) struct Outgoing {
-    memory: Box<[u8]>,
+    memory: Pages,
     /// Bytes of `memory` that the outbox and the piece being split refer to.
     used: usize,
     /// What the socket has not taken yet; the TUN device waits until it has.
@@ -50,8 +51,7 @@ pub(super) struct Outgoing {
 
 impl Default for Outgoing {
     fn default() -> Self {
-        let memory = vec![0; OUTGOING].into_boxed_slice();
-        Self { memory, used: 0, outbox: Outbox::new(), piece: None }
+        Self { memory: Pages::new(OUTGOING), used: 0, outbox: Outbox::new(), piece: None }
     }
 }
 
@@ -92,6 +92,16 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             self.send_out(&mut outgoing);
         }
         self.outgoing = Some(outgoing);
+    }
+
+    /// After a while without traffic: what a burst has needed is the system's again.
+    pub(super) fn rest(&mut self) {
+        if let Some(inbound) = &mut self.inbound {
+            inbound.inbox.rest();
+        }
+        if let Some(outgoing) = self.outgoing.as_mut().filter(|outgoing| outgoing.used == 0) {
+            outgoing.memory.release_behind(HEADROOM + MAX_MTU);
+        }
     }
 
     pub(super) fn handle_udp(&mut self, now: Now) {

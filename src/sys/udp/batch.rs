@@ -16,9 +16,10 @@ use heapless::Vec;
 use super::control::{Control, interface, received, set_control};
 use super::{Received, UdpSocket, map, set};
 use crate::config::Transport;
-use crate::limits::HEADROOM;
+use crate::limits::{HEADROOM, MAX_MTU};
 use crate::offload::outbox::{Outbox, first_run};
 use crate::sys::check;
+use crate::sys::pages::Pages;
 use crate::sys::poll::PollSet;
 use crate::sys::sockaddr::Storage;
 
@@ -62,7 +63,7 @@ impl Offload {
 
 /// Memory for received datagrams, and how many the last call brought.
 pub struct Inbox {
-    memory: Box<[u8]>,
+    memory: Pages,
     received: Vec<Received, MESSAGES>,
     /// Messages to ask for.
     limit: usize,
@@ -79,8 +80,14 @@ impl Default for Inbox {
 impl Inbox {
     /// Takes address space for all messages; memory only as far as they are used.
     pub fn new() -> Self {
-        let memory = vec![0; MESSAGES * SLOT].into_boxed_slice();
+        let memory = Pages::new(MESSAGES * SLOT);
         Self { memory, received: Vec::new(), limit: FEW, full: false }
+    }
+
+    /// Gives back all memory but that of a few single datagrams; what it held is lost.
+    pub fn rest(&mut self) {
+        self.received.clear();
+        self.memory.release_behind(HEADROOM + MAX_MTU);
     }
 
     /// Messages that the last call brought.
