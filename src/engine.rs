@@ -168,6 +168,8 @@ pub enum Command {
     ClientDown(Box<ClientInfo>),
     /// The addresses that clients have and had, as text for the `ifconfig-pool-persist` file.
     SavePool(String),
+    /// Who has which delegated prefix, as text for the file of `delegate-ipv6`.
+    SaveDelegations(String),
     /// (Client) look up a server's name. Wants [`Reply::Resolved`].
     Resolve {
         /// Host name or literal address.
@@ -284,6 +286,10 @@ pub struct TunnelSettings {
     pub v6: Option<Ipv6Net>,
     /// A second IPv6 address, which stays when the first one changes with the server's line.
     pub v6_stable: Option<Ipv6Net>,
+    /// A prefix for the network behind this host.
+    pub delegated: Option<Ipv6Net>,
+    /// The interface towards that network, if it is to get an address of that prefix.
+    pub delegated_dev: Option<String>,
     /// The other end's IPv6 address, as scripts are told; nothing else needs it on a TUN device.
     pub v6_peer: Option<Ipv6Addr>,
     /// The same for IPv4 where `v4_peer` is not set.

@@ -182,6 +182,22 @@ fn what_all_are_pushed_is_told_to_all() {
 }
 
 #[test]
+fn a_delegated_prefix_is_no_difference() {
+    let lines = "delegate-ipv6 fd00:d::/48 60 /f\n";
+    let mut world = World::new(925, lines, 0);
+    world.file("one", "iroute 192.168.50.0 255.255.255.0\n");
+    let node = world.join("one");
+    let before = world.net.nodes[node].settings.as_ref().unwrap().delegated;
+    assert!(before.is_some());
+    assert_eq!(world.reload(&format!("{lines}verb 4\n")), Vec::<String>::new());
+    // A prefix of its own in its file takes the place of the other one.
+    world.file("one", "iroute-ipv6 fd00:77::/64\n");
+    assert_eq!(world.reload(lines), ["one"]);
+    assert!(world.up(node));
+    assert_eq!(world.net.nodes[node].settings.as_ref().unwrap().delegated, None);
+}
+
+#[test]
 fn what_clients_are_not_told_touches_nobody() {
     let mut world = World::new(930, "", 2);
     let secret = pki::static_key();

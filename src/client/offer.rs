@@ -11,7 +11,7 @@ use crate::session::occ::options_string;
 use crate::session::wrap::Wrap;
 use crate::session::{Login, Role, SessionConfig, SharedUnixTime, TlsContext};
 use crate::time::Now;
-use crate::wire::peer_info::IvProto;
+use crate::wire::peer_info::{IvProto, WANTS_PREFIX};
 
 /// What all sessions of this client share.
 pub(super) fn session_config(
@@ -26,7 +26,7 @@ pub(super) fn session_config(
         tls: Arc::new(TlsContext::client(&config.tls, time)?),
         timers: config.timers,
         options: options_string(config, Role::Client),
-        peer_info: peer_info(config),
+        peer_info: peer_info(config, role),
         credentials: Login::new(role.credentials.clone()),
         control_mtu: CONTROL_MTU,
         send_window: SEND_WINDOW,
@@ -34,7 +34,7 @@ pub(super) fn session_config(
 }
 
 /// What we tell a server about ourselves [5.3].
-fn peer_info(config: &Config) -> String {
+fn peer_info(config: &Config, role: &ClientRole) -> String {
     const PROTO: IvProto = IvProto::DATA_V2
         .with(IvProto::REQUEST_PUSH)
         .with(IvProto::TLS_KEY_EXPORT)
@@ -52,9 +52,13 @@ fn peer_info(config: &Config) -> String {
     } else {
         ""
     };
+    let prefix = match role.delegate_dev {
+        Some(_) => format!("{WANTS_PREFIX}=1\n"),
+        None => String::new(),
+    };
     format!(
         "IV_VER=sixgate_{}\nIV_PLAT=linux\nIV_TCPNL=1\nIV_MTU={}\n{ncp}IV_CIPHERS={}\n\
-         IV_LZO_STUB=1\nIV_COMP_STUB=1\nIV_COMP_STUBv2=1\nIV_PROTO={}\n",
+         IV_LZO_STUB=1\nIV_COMP_STUB=1\nIV_COMP_STUBv2=1\nIV_PROTO={}\n{prefix}",
         env!("CARGO_PKG_VERSION"),
         MAX_TUN_MTU,
         ciphers.join(":"),

@@ -46,6 +46,7 @@ struct Fold {
     v4: Option<(Ipv4Addr, Ipv4Addr)>,
     v6: Option<(Ipv6Net, Option<Ipv6Addr>)>,
     v6_stable: Option<Ipv6Net>,
+    delegated: Option<Ipv6Net>,
     routes: Vec<RouteOption>,
     gateway: Option<Ipv4Addr>,
     metric: u32,
@@ -69,6 +70,7 @@ pub(super) fn settle(
     let mut fold = Fold::default();
     role.options.iter().chain(pushed).for_each(|option| fold.take(option));
     let mut settled = fold.finish(mtu, server)?;
+    settled.tunnel.delegated_dev.clone_from(&role.delegate_dev);
     settled.tunnel.dns = option::dns(role.options.iter().chain(pushed));
     if role.route_noexec {
         settled.tunnel.routes.clear();
@@ -88,6 +90,7 @@ impl Fold {
             TunnelOption::Ifconfig(local, remote) => self.v4 = Some((*local, *remote)),
             TunnelOption::IfconfigV6(net, remote) => self.v6 = Some((*net, *remote)),
             TunnelOption::StableV6(net) => self.v6_stable = Some(*net),
+            TunnelOption::Delegated(net) => self.delegated = Some(*net),
             TunnelOption::Route(route) | TunnelOption::RouteV6(route) => self.routes.push(*route),
             TunnelOption::RouteGateway(gateway) => self.gateway = *gateway,
             TunnelOption::RouteMetric(metric) => self.metric = *metric,
@@ -120,6 +123,7 @@ impl Fold {
             v6_stable: self.v6_stable.filter(|net| v6.is_some_and(|v6| v6.addr() != net.addr())),
             // What is captured needs a device that takes it.
             mtu: self.settle_mtu(mtu, v6.is_some() || self.redirect.default_route),
+            delegated: self.delegated,
             bypass_dns: self.redirect.bypass_dns,
             block_local: self.redirect.block_local,
             server: (!self.redirect.local).then_some(server),

@@ -3,6 +3,7 @@
 //! Which directives lead to them is `build`'s business; who holds which address, the server's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -44,6 +45,25 @@ pub enum Follow {
     Tunnel,
     /// `ndp-proxy`: this one, whose neighbours we answer for our clients.
     Neighbours(String),
+}
+
+/// The variable in which a server names the stable one of a client's IPv6 addresses. Scripts of
+/// OpenVPN see it as `OPENVPN_ifconfig_ipv6_stable`; sixgate sets it by itself.
+pub const STABLE_ADDRESS: &str = "ifconfig_ipv6_stable";
+
+/// The variable in which a server names the prefix that is delegated to a client's network. Scripts
+/// of OpenVPN see it as `OPENVPN_delegated_ipv6`.
+pub const DELEGATED_PREFIX: &str = "delegated_ipv6";
+
+/// `delegate-ipv6`: prefixes for networks behind clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delegate {
+    /// What is cut up.
+    pub pool: Ipv6Net,
+    /// The length of the parts.
+    pub bits: u8,
+    /// Where it is remembered who has which.
+    pub file: Option<PathBuf>,
 }
 
 /// IPv4 addresses for clients.

@@ -45,6 +45,8 @@ pub struct ClientSettings {
     /// `route`, `route-ipv6`: those of them that this host routes into the tunnel, and that other
     /// clients are told the way to.
     pub published: Vec<IpNet>,
+    /// Not in any file: the prefix that the server has delegated to it, which is in `behind`, too.
+    pub delegated: Option<Ipv6Net>,
     /// `push`, `push-remove`, `push-reset`, to be carried out in this order.
     pub push: Vec<PushChange>,
     /// `ping`, if given; zero is never.
@@ -68,6 +70,7 @@ impl ClientSettings {
             v6,
             behind,
             published,
+            delegated,
             push,
             ping,
             ping_restart,
@@ -80,6 +83,7 @@ impl ClientSettings {
         self.v6 = v6.or(self.v6);
         self.behind.extend(behind);
         self.published.extend(published);
+        self.delegated = delegated.or(self.delegated);
         self.push.extend(push);
         self.ping = ping.or(self.ping);
         self.ping_restart = ping_restart.or(self.ping_restart);

@@ -18,9 +18,14 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         Role::Server(role) => role.follow.clone().map(|follow| (follow, role.v6)),
         Role::Client(_) => None,
     };
+    let delegate = |config: &Config| match &config.role {
+        Role::Server(role) => role.delegate.clone(),
+        Role::Client(_) => None,
+    };
     [
         (role(old) != role(new), "client/server"),
         (line(old) != line(new), "server-ipv6 auto"),
+        (delegate(old) != delegate(new), "delegate-ipv6"),
         (old.transport.local != new.transport.local, "local"),
         (old.transport.port != new.transport.port, "port"),
         (old.transport.family != new.transport.family, "proto"),

@@ -33,7 +33,8 @@ use crate::wire::static_key::StaticKey;
 use problem::Problems;
 use read::Source;
 
-pub use addresses::{Follow, PoolV4, PoolV6, Topology, TunnelRoute, Via};
+pub use addresses::{DELEGATED_PREFIX, STABLE_ADDRESS};
+pub use addresses::{Delegate, Follow, PoolV4, PoolV6, Topology, TunnelRoute, Via};
 pub use ccd::{ClientFiles, ClientSettings};
 pub use problem::{ConfigError, Diagnostic, Origin};
 
@@ -158,6 +159,8 @@ pub struct ServerRole {
     /// `server-ipv6 auto`: clients' addresses follow the prefix of the line; `v6` is the stable one
     /// beside it, a /64.
     pub follow: Option<Follow>,
+    /// `delegate-ipv6`.
+    pub delegate: Option<Box<Delegate>>,
     /// `route`, `route-ipv6`, and what the topology needs.
     pub routes: Vec<TunnelRoute>,
     /// `push` arguments in order, as text the client parses.
@@ -223,6 +226,8 @@ pub struct ClientRole {
     pub route_noexec: bool,
     /// `ifconfig-noexec`: set no addresses.
     pub ifconfig_noexec: bool,
+    /// `delegate-ipv6-dev`: the interface that a delegated prefix is for.
+    pub delegate_dev: Option<String>,
 }
 
 /// One `remote`, with what its `<connection>` block says or else the file.

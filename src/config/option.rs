@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::dns::Dns;
+use super::{DELEGATED_PREFIX, STABLE_ADDRESS};
 
 /// Why an option is unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,10 +110,6 @@ pub struct Redirect {
     pub block_local: bool,
 }
 
-/// The variable in which a server names the stable one of a client's IPv6 addresses. Scripts of
-/// OpenVPN see it as `OPENVPN_ifconfig_ipv6_stable`; sixgate sets it by itself.
-pub const STABLE_ADDRESS: &str = "ifconfig_ipv6_stable";
-
 /// One option.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TunnelOption {
@@ -124,6 +121,8 @@ pub enum TunnelOption {
     IfconfigV6(Ipv6Net, Option<Ipv6Addr>),
     /// `setenv-safe` with [`STABLE_ADDRESS`]: an IPv6 address beside the other one.
     StableV6(Ipv6Net),
+    /// `setenv-safe` with [`DELEGATED_PREFIX`]: a prefix for the network behind the client.
+    Delegated(Ipv6Net),
     /// `route`.
     Route(RouteOption),
     /// `route-ipv6`.
@@ -166,6 +165,7 @@ impl TunnelOption {
                 Some(remote.parse().map_err(|_| OptionError::Address)?),
             ),
             ["setenv-safe", STABLE_ADDRESS, net] => Self::StableV6(v6_net(net)?),
+            ["setenv-safe", DELEGATED_PREFIX, net] => Self::Delegated(v6_net(net)?.trunc()),
             ["route", arguments @ ..] => Self::Route(route_v4(arguments)?),
             ["route-ipv6", arguments @ ..] => Self::RouteV6(route_v6(arguments)?),
             ["route-gateway", "dhcp"] => Self::RouteGateway(None),
@@ -223,7 +223,7 @@ impl TunnelOption {
             Self::Topology(_) => "topology",
             Self::Ifconfig(..) => "ifconfig",
             Self::IfconfigV6(..) => "ifconfig-ipv6",
-            Self::StableV6(_) => "setenv-safe",
+            Self::StableV6(_) | Self::Delegated(_) => "setenv-safe",
             Self::Route(_) => "route",
             Self::RouteV6(_) => "route-ipv6",
             Self::RouteGateway(_) => "route-gateway",
@@ -254,6 +254,7 @@ impl TunnelOption {
             | Self::Ifconfig(..)
             | Self::IfconfigV6(..)
             | Self::StableV6(_)
+            | Self::Delegated(_)
             | Self::RouteGateway(_)
             | Self::RouteGatewayV6(_)
             | Self::TunMtu(_)

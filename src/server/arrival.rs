@@ -55,7 +55,8 @@ impl Server {
             return Err(Refusal::for_now(&offer, "the server has as many clients as it may"));
         }
         let Some(applicant) = self.applicant(id) else { return Ok(Next::Done) };
-        let settings = core::mem::take(&mut applicant.settings);
+        let mut settings = core::mem::take(&mut applicant.settings);
+        self.delegate(&name, offer.wants_prefix, &mut settings);
         let assigned = self.assign(now, id, &name, &settings);
         let Some(applicant) = self.applicant(id) else { return Ok(Next::Done) };
         applicant.settings = settings;
@@ -129,6 +130,11 @@ impl Server {
         }
         let moves = settings.v4.is_some() || settings.v6.is_some();
         let Some(applicant) = self.applicant(id) else { return Ok(Step::Learn(0)) };
+        if settings.behind.iter().any(|net| net.addr().is_ipv6())
+            && let Some(net) = applicant.settings.delegated.take()
+        {
+            applicant.settings.behind.retain(|behind| *behind != IpNet::V6(net));
+        }
         applicant.settings.merge(settings.clone());
         applicant.scripted = Some(Box::new(settings));
         if moves {

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::buf::Full;
 use crate::config::ClientSettings;
-use crate::engine::PeerId;
+use crate::engine::{Command, PeerId};
 use crate::server::Server;
 use crate::server::leave::restart;
 use crate::server::lifetime::Lifetime;
@@ -24,8 +24,39 @@ pub(super) struct Claimed;
 impl Server {
     /// Keeps the addresses of a per-client file for its client, which may never have connected.
     pub fn reserve(&mut self, name: &str, settings: &ClientSettings) {
+        if let Some(delegations) = &mut self.delegations {
+            let nets = settings.behind.iter().filter_map(|net| match net {
+                IpNet::V6(net) => Some(*net),
+                IpNet::V4(_) => None,
+            });
+            nets.for_each(|net| delegations.keep_clear(net));
+        }
         for address in self.fixed(settings).addresses() {
             self.pools.reserve(address, name);
+        }
+    }
+
+    /// Gives a client with a network behind it a prefix of its own, unless its file has one.
+    pub(super) fn delegate(&mut self, name: &str, wants: bool, settings: &mut ClientSettings) {
+        let Some(delegations) = &mut self.delegations else { return };
+        let (mut v4, mut v6) = (false, false);
+        for net in &settings.behind {
+            match net {
+                IpNet::V4(_) => v4 = true,
+                IpNet::V6(_) => v6 = true,
+            }
+        }
+        // Two connections of one name cannot share it.
+        if v6 || !(v4 || wants) || self.role.duplicate_cn {
+            return;
+        }
+        let Some((net, new)) = delegations.give(name) else {
+            return log::warn!("{}: no part is left of `delegate-ipv6`", name.escape_debug());
+        };
+        settings.behind.push(net.into());
+        settings.delegated = Some(net);
+        if new {
+            self.commands.push_back(Command::SaveDelegations(delegations.export()));
         }
     }
 

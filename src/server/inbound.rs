@@ -118,7 +118,9 @@ impl Server {
         if self.owner(source) != Some(id) {
             return Err(DropReason::BadSource);
         }
+        let mut has_networks = false;
         if let Some(Stage::Connected(client)) = self.peers.get_mut(id).map(|e| &mut e.peer.stage) {
+            has_networks = !client.settings.behind.is_empty();
             client.bytes_in += packet.len() as u64;
             client.lifetime.count(now.mono, packet.len() as u64);
             client.clamp(packet);
@@ -131,6 +133,10 @@ impl Server {
             return Ok(Verdict::Broadcast { to_tun: true });
         }
         if !self.role.client_to_client {
+            // What a client does not know in its own network would go round and round.
+            if has_networks && self.owner(destination) == Some(id) {
+                return self.unreachable(now, Origin::Peer(id), packet);
+            }
             return Ok(Verdict::ToTun);
         }
         match self.owner(destination) {

@@ -19,6 +19,7 @@ mod auth;
 mod case;
 mod control;
 pub mod cookie;
+mod delegations;
 mod environment;
 mod forward;
 #[doc(hidden)]
@@ -56,6 +57,7 @@ use crate::limits::{CONTROL_MTU, HEADROOM, MAX_HALF_OPEN, SEND_WINDOW};
 use crate::random::Random;
 use crate::rate::RateLimit;
 use crate::server::admit::Gate;
+use crate::server::delegations::Delegations;
 use crate::server::hosts::Hosts;
 use crate::server::line::Line;
 use crate::server::outbound::Broadcast;
@@ -96,6 +98,8 @@ pub struct Server {
     pools: Pools,
     /// Prefixes of the line, if clients' addresses follow it.
     line: Option<Line>,
+    /// Prefixes for networks behind clients.
+    delegations: Option<Delegations>,
     /// Serial numbers that are refused.
     revoked: Vec<Vec<u8>>,
     rng: Box<dyn Random>,
@@ -157,6 +161,7 @@ impl Server {
             routes: Routes::with_capacity(prefixes(clients)),
             pools,
             line: follows.map(Line::new),
+            delegations: role.delegate.as_deref().map(Delegations::new),
             revoked: config.tls.revoked.clone(),
             rng,
             drops: DropCounters::default(),
@@ -186,6 +191,11 @@ impl Server {
     pub fn restore_pool(&mut self, file: &[u8]) -> Vec<(usize, pool_file::Fault)> {
         let fixed = self.role.pool_persist.as_ref().is_some_and(|persist| persist.every.is_none());
         pool_file::import(&mut self.pools, file, fixed)
+    }
+
+    /// Takes over who had which prefix before there are clients, and says which lines were no use.
+    pub fn restore_delegations(&mut self, file: &[u8]) -> Vec<usize> {
+        self.delegations.as_mut().map(|all| all.import(file)).unwrap_or_default()
     }
 
     /// Has the leases written when that is due: often enough to lose little, seldom enough for

@@ -8,7 +8,7 @@
 use crate::config::{CipherName, Config, Framing};
 use crate::session::occ::is_framed;
 use crate::wire::key_method::occ_option;
-use crate::wire::peer_info::{IvProto, PeerInfo};
+use crate::wire::peer_info::{IvProto, PeerInfo, WANTS_PREFIX};
 
 /// The reason that stock servers give, which clients show to their user [8.1].
 pub const NO_SHARED_CIPHER: &str = "Data channel cipher negotiation failed (no shared cipher)";
@@ -27,6 +27,8 @@ pub struct Offer {
     framed: bool,
     /// `IV_COMP_STUBv2`: it can be told to use the framing that adds nothing.
     stub_v2: bool,
+    /// `IV_SIXGATE_PREFIX`: it has a use for a prefix of its own.
+    pub wants_prefix: bool,
     /// `IV_MTU`: the largest tunnel MTU the client can take.
     pub mtu: Option<u16>,
     /// `IV_VER`, or empty.
@@ -46,6 +48,7 @@ impl Offer {
             occ_cipher: occ_option(options, "cipher").map(str::to_owned),
             framed: is_framed(options),
             stub_v2: info.lookup("IV_COMP_STUBv2") == Some("1"),
+            wants_prefix: info.lookup(WANTS_PREFIX) == Some("1"),
             mtu: info.mtu().map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX)),
             version: info.version().unwrap_or_default(),
             platform: info.platform().unwrap_or_default(),

@@ -9,8 +9,8 @@ use std::net::Ipv6Addr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::ccd::PushChange;
-use crate::config::option::STABLE_ADDRESS;
 use crate::config::{ClientSettings, Config, Framing, ServerRole, Topology};
+use crate::config::{DELEGATED_PREFIX, STABLE_ADDRESS};
 use crate::engine::PeerId;
 use crate::limits::MAX_PUSH_MESSAGE;
 use crate::server::line::Line;
@@ -102,6 +102,8 @@ pub fn inherited(config: &Config, role: &ServerRole) -> Vec<String> {
     if let Some(own) = role.v6.filter(|own| own.prefix_len() < SHORTEST_PREFIX) {
         list.push(format!("route-ipv6 {}", own.trunc()));
     }
+    // Networks behind other clients; a client's own part is the more exact one.
+    list.extend(role.delegate.as_ref().map(|delegate| format!("route-ipv6 {}", delegate.pool)));
     if let Some((ping, restart)) = config.timers.push_keepalive {
         list.push(format!("ping {ping}"));
         list.push(format!("ping-restart {restart}"));
@@ -217,6 +219,9 @@ pub(super) fn options(
     let mut list = interface(role, line, lease, fixed, settings);
     if list.iter().any(|option| option.starts_with("ifconfig-ipv6 ")) {
         list.extend(stable(role, line, lease.v6));
+    }
+    if let Some(net) = settings.delegated {
+        list.push(format!("setenv-safe {DELEGATED_PREFIX} {net}"));
     }
     if terms.data_v2 {
         list.push(format!("peer-id {peer}"));

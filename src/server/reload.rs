@@ -142,6 +142,9 @@ impl Server {
             let own: [Option<IpAddr>; 2] = own(&role);
             own.into_iter().flatten().for_each(|own| self.pools.seize(own, OURSELVES));
         }
+        if let Some(delegations) = &mut self.delegations {
+            delegations.forget_files();
+        }
         (self.role, self.config) = (role, config);
     }
 
@@ -214,6 +217,8 @@ impl Server {
             let reason = "this client is disabled".to_owned();
             return Err((denied(reason.clone()), reason));
         }
+        let (wants, name) = (client.offer.wants_prefix, client.who.name().to_owned());
+        self.delegate(&name, wants, &mut settings);
         let Some(client) = self.peers.get(id).and_then(|entry| entry.peer.client()) else {
             return Ok(());
         };

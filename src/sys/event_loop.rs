@@ -338,6 +338,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                 shell.reports.client_down(&client);
             }
             Command::SavePool(text) => shell.reports.save_leases(&text),
+            Command::SaveDelegations(text) => shell.reports.save_delegations(&text),
             Command::Resolve { host, port, family } => {
                 shell.reports.resolving(port);
                 shell.resolver.start(host, port, family);

@@ -20,6 +20,7 @@ mod client_upkeep;
 pub mod clock;
 pub mod commands;
 pub mod ctl_socket;
+pub mod delegated;
 pub mod event_loop;
 pub mod hooks;
 pub mod line;

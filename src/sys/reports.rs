@@ -27,6 +27,7 @@ pub struct Reports {
     pub management: Option<ManagementSocket>,
     status: Option<StatusFile>,
     leases: Option<Leases>,
+    delegations: Option<Leases>,
     server: bool,
     /// Our own addresses in the tunnel, once known.
     own: Addresses,
@@ -60,12 +61,19 @@ impl Reports {
             Role::Server(role) => (true, role.pool_persist.as_ref()),
             Role::Client(_) => (false, None),
         };
+        let delegations = match &config.role {
+            Role::Server(role) => role.delegate.as_ref().and_then(|delegate| {
+                Some(PoolPersist { file: delegate.file.clone()?, every: Some(Duration::ZERO) })
+            }),
+            Role::Client(_) => None,
+        };
         let management =
             process.management.as_ref().map(|config| ManagementSocket::bind(config, server));
         let mut reports = Self {
             management: management.transpose()?,
             status: StatusFile::open(process)?,
-            leases: persist.map(Leases::open).transpose()?,
+            leases: persist.map(|p| Leases::open("ifconfig-pool-persist", p)).transpose()?,
+            delegations: delegations.map(|p| Leases::open("delegate-ipv6", &p)).transpose()?,
             server,
             ..Self::default()
         };
@@ -76,6 +84,11 @@ impl Reports {
     /// What the file with the leases holds.
     pub fn leases(&self) -> Option<&[u8]> {
         self.leases.as_ref().map(|leases| leases.text.as_slice())
+    }
+
+    /// What the file with the delegated prefixes holds.
+    pub fn delegations(&self) -> Option<&[u8]> {
+        self.delegations.as_ref().map(|leases| leases.text.as_slice())
     }
 
     /// Waits until the management program lets us start; false when we are to end instead.
@@ -194,13 +207,14 @@ impl Reports {
         }
     }
 
-    /// Writes the leases, unless the file holds them already: flash wears.
+    /// Writes the leases.
     pub fn save_leases(&mut self, text: &str) {
-        let Some(leases) = &mut self.leases else { return };
-        if let Some(file) = leases.file.as_mut().filter(|_| leases.text != text.as_bytes()) {
-            file.replace(text);
-            leases.text = text.as_bytes().to_vec();
-        }
+        self.leases.iter_mut().for_each(|leases| leases.save(text));
+    }
+
+    /// Writes the delegated prefixes.
+    pub fn save_delegations(&mut self, text: &str) {
+        self.delegations.iter_mut().for_each(|leases| leases.save(text));
     }
 
     /// What to wait for: descriptor, for reading, for writing.
@@ -259,11 +273,19 @@ impl StatusFile {
 }
 
 impl Leases {
-    fn open(persist: &PoolPersist) -> Result<Self, String> {
-        let open = |path: &Path| OutputFile::open("ifconfig-pool-persist", path);
+    fn open(directive: &str, persist: &PoolPersist) -> Result<Self, String> {
+        let open = |path: &Path| OutputFile::open(directive, path);
         let text = read_optional(&persist.file)?.map_or_else(Vec::new, |text| text.to_vec());
         let file = persist.every.map(|_| open(&persist.file)).transpose()?;
         Ok(Self { text, file })
+    }
+
+    /// Unless the file holds it already: flash wears.
+    fn save(&mut self, text: &str) {
+        if let Some(file) = self.file.as_mut().filter(|_| self.text != text.as_bytes()) {
+            file.replace(text);
+            self.text = text.as_bytes().to_vec();
+        }
     }
 }
 

@@ -99,6 +99,12 @@ fn run_once(
                     log::warn!("{}:{line}: {fault}", persist.file.display());
                 }
             }
+            if let (Some(delegate), Some(file)) = (&role.delegate, reports.delegations()) {
+                let path = delegate.file.as_deref().unwrap_or(Path::new("")).display();
+                for line in engine.restore_delegations(file) {
+                    log::warn!("{path}:{line}: not a client and its part of {}", delegate.pool);
+                }
+            }
             let settings = server_settings(role, config.device.mtu);
             serve(&config, engine, upkeep, Some(settings), reports, start)
         }

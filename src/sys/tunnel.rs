@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::delegated::Delegated;
 use super::netlink::{Netlink, Route};
 use super::outside::{self, Outside};
 use crate::engine::{TunnelRoute, TunnelSettings, Via};
@@ -30,6 +31,7 @@ pub struct TunnelConfig {
     /// Into the tunnel, or by another router.
     routes: Vec<Route>,
     outside: Outside,
+    delegated: Delegated,
 }
 
 impl TunnelConfig {
@@ -43,6 +45,7 @@ impl TunnelConfig {
             addresses: Vec::new(),
             routes: Vec::new(),
             outside: Outside::new(interface),
+            delegated: Delegated::default(),
         })
     }
 
@@ -90,11 +93,13 @@ impl TunnelConfig {
                 self.add_route(route);
             }
         }
+        self.delegated.apply(&mut self.netlink, settings);
         Ok(())
     }
 
     /// Takes everything back; what is gone already is no error.
     pub fn revert(&mut self) {
+        self.delegated.revert(&mut self.netlink);
         self.remove_routes(|_| true);
         self.outside.revert(&mut self.netlink);
         self.remove_addresses(&[]);

@@ -11,6 +11,9 @@
 
 use core::fmt;
 
+/// Sixgate's own key: 1 if the client has an interface for a delegated prefix.
+pub const WANTS_PREFIX: &str = "IV_SIXGATE_PREFIX";
+
 /// What the peer can do: the bits of IV_PROTO.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct IvProto(pub u32);

@@ -311,6 +311,7 @@ impl Net {
                 Command::ClientUp(_)
                 | Command::ClientDown(_)
                 | Command::SavePool(_)
+                | Command::SaveDelegations(_)
                 | Command::Neighbour { .. }
                 | Command::KeepReachable(_) => None,
             };

@@ -43,6 +43,7 @@ pub(super) fn settings(b: &mut Build<'_>, role: &ServerRole) -> ClientSettings {
         v6: b.line("ifconfig-ipv6-push").and_then(|line| fixed_v6(b, line, role)),
         behind: behind(b, role, &published),
         published,
+        delegated: None,
         push: pushes(b, role),
         ping,
         ping_restart,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Build, transport, tunnel, wrap};
+use super::{Build, follow, transport, tunnel, wrap};
 use crate::config::lex::Line;
 use crate::config::{ClientRole, Remote};
 use crate::limits::MAX_CREDENTIAL;
@@ -26,6 +26,7 @@ pub(super) fn role(b: &mut Build<'_>) -> ClientRole {
         no_pull: b.has("route-nopull"),
         route_noexec: b.has("route-noexec"),
         ifconfig_noexec: b.has("ifconfig-noexec"),
+        delegate_dev: b.line("delegate-ipv6-dev").and_then(|line| follow::device(b, line)),
     }
 }
 

@@ -9,24 +9,72 @@ use ipnet::Ipv6Net;
 use sha2::{Digest as _, Sha256};
 
 use super::{Build, addresses};
-use crate::config::Follow;
 use crate::config::lex::Line;
+use crate::config::{Delegate, Follow};
 
 /// A host part has 64 bits.
 const BITS: u8 = 64;
 
 /// Where the prefix of the line is to be found: on our own device, or on that of `ndp-proxy`.
 pub(super) fn follow(b: &mut Build<'_>) -> Option<Follow> {
-    let Some(line) = b.line("ndp-proxy") else { return Some(Follow::Tunnel) };
+    match b.line("ndp-proxy") {
+        None => Some(Follow::Tunnel),
+        Some(line) => device(b, line).map(Follow::Neighbours),
+    }
+}
+
+/// The interface towards the local network that a line names.
+pub(super) fn device(b: &mut Build<'_>, line: &Line) -> Option<String> {
     let name = line.arg(0)?;
     // IFNAMSIZ, its NUL included.
     if name.is_empty() || name.len() > 15 || name.contains(['/', ' ']) {
         b.error(
             line,
-            "needs the name of the interface towards the local network, as in `ndp-proxy br-lan`",
+            format!(
+                "needs the name of the interface towards the local network, as in `{} br-lan`",
+                line.name
+            ),
+        );
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+/// `delegate-ipv6 PREFIX/BITS LENGTH [FILE]`.
+pub(super) fn delegate(b: &mut Build<'_>) -> Option<Delegate> {
+    let line = b.line("delegate-ipv6")?;
+    let Ok(pool) = line.arg(0)?.parse::<Ipv6Net>() else {
+        b.error(line, "needs a prefix to cut up and the length of the parts, as in `delegate-ipv6 fd00:1234::/48 60`");
+        return None;
+    };
+    let bits = b.number(line, 1, 16..=BITS.into())? as u8;
+    let (least, most) =
+        (pool.prefix_len().saturating_add(1), pool.prefix_len().saturating_add(16).min(BITS));
+    if pool.trunc() != pool {
+        b.error(
+            line,
+            format!("{} is inside the prefix; did you mean {}?", pool.addr(), pool.trunc()),
         );
     }
-    Some(Follow::Neighbours(name.to_owned()))
+    if !(least..=most).contains(&bits) {
+        b.error(
+            line,
+            format!("the parts of a /{} have a length from {least} to {most}", pool.prefix_len()),
+        );
+    }
+    let state = b.line("sixgate-state").and_then(|line| line.arg(0));
+    let file = match (line.arg(2), state) {
+        (Some(file), _) => Some(b.source.path(file)),
+        (None, Some(state)) => Some(b.source.path(state).join("delegated")),
+        (None, None) => {
+            b.warn(
+                line,
+                "who has which part is forgotten at the end; give a file as the third argument",
+            );
+            None
+        }
+    };
+    Some(Delegate { pool: pool.trunc(), bits, file })
 }
 
 /// `ndp-proxy` without a prefix that follows the line.
@@ -91,6 +139,32 @@ mod tests {
         assert!(own.to_string().starts_with("fd") && own.prefix_len() == 64, "{own}");
         assert_eq!(own, server_role(&loaded("server-ipv6 auto\n")).v6.unwrap(), "always the same");
         assert_eq!(server_role(&loaded("server-ipv6 fd00:1::/64\n")).follow, None);
+    }
+
+    #[test]
+    fn prefixes_to_be_cut_up() {
+        let given =
+            loaded("server-ipv6 fd00:1::/64\nsixgate-state /s\ndelegate-ipv6 fd00:d::/48 60\n");
+        let role = server_role(&given);
+        let delegate = role.delegate.clone().unwrap();
+        assert_eq!((delegate.pool.to_string().as_str(), delegate.bits), ("fd00:d::/48", 60));
+        assert_eq!(delegate.file, Some("/s/delegated".into()));
+        let routes: Vec<_> =
+            role.routes.iter().map(|route| route.destination.to_string()).collect();
+        assert_eq!(routes, ["fd00:d::/48"]);
+        let alone = loaded("server-ipv6 fd00:1::/64\ndelegate-ipv6 fd00:d::/48 60\n");
+        assert!(alone.warnings.iter().any(|warning| warning.text.contains("forgotten at the end")));
+        for (line, expected) in [
+            ("delegate-ipv6 fd00:d::1/48 60", "did you mean fd00:d::/48?"),
+            ("delegate-ipv6 fd00:d::/48 48", "length from 49 to 64"),
+            ("delegate-ipv6 fd00::/40 60", "length from 41 to 56"),
+            ("delegate-ipv6 fd00:d::/64 64", "length from 65 to 64"),
+            ("delegate-ipv6 fd00:d::/48 65", "needs a number"),
+            ("delegate-ipv6 there 60", "needs a prefix"),
+        ] {
+            let error = error_of(&format!("server-ipv6 fd00:1::/64\n{line}\n"));
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

@@ -10,13 +10,17 @@ use ipnet::{IpNet, Ipv4Net};
 use super::addresses::Addresses;
 use super::{Build, networks};
 use crate::config::lex::Line;
-use crate::config::{TunnelRoute, Via};
+use crate::config::{Delegate, TunnelRoute, Via};
 
 /// Largest metric the kernel takes as a signed number.
 const MAX_METRIC: u32 = i32::MAX as u32;
 
 /// All routes, and `route-gateway`, `route-ipv6-gateway`, `route-metric`, which they fall back on.
-pub(super) fn routes(b: &mut Build<'_>, own: &Addresses) -> Vec<TunnelRoute> {
+pub(super) fn routes(
+    b: &mut Build<'_>,
+    own: &Addresses,
+    delegate: Option<&Delegate>,
+) -> Vec<TunnelRoute> {
     let metric = b.value("route-metric", 0..=MAX_METRIC).unwrap_or(0);
     let mut gateways = [None; 2];
     for (gateway, name) in gateways.iter_mut().zip(["route-gateway", "route-ipv6-gateway"]) {
@@ -24,6 +28,7 @@ pub(super) fn routes(b: &mut Build<'_>, own: &Addresses) -> Vec<TunnelRoute> {
     }
     let [v4, v6] = gateways;
     let mut routes: Vec<TunnelRoute> = own.route.into_iter().collect();
+    routes.extend(delegate.map(|delegate| TunnelRoute::tunnel(delegate.pool.into())));
     for line in b.source.all("route") {
         let net = network_v4(b, line);
         routes.extend(net.and_then(|net| route(b, line, own, net.into(), (2, 3), v4, metric)));

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Build, addresses, ccd, hooks, routes, timers};
+use super::{Build, addresses, ccd, follow, hooks, routes, timers};
 use crate::config::lex::Line;
 use crate::config::{PoolPersist, ServerRole, Timers, Transport};
 use crate::limits::MAX_CLIENTS;
@@ -20,6 +20,7 @@ pub(super) fn role(b: &mut Build<'_>, timers: &Timers) -> ServerRole {
     let rate = rate
         .and_then(|line| Some((b.number(line, 0, 1..=1_000_000)?, b.number(line, 1, 1..=86_400)?)));
     let (answers, period) = rate.unwrap_or((100, 10));
+    let delegate = follow::delegate(b).map(Box::new);
     ServerRole {
         topology: own.topology,
         v4: own.v4,
@@ -28,7 +29,8 @@ pub(super) fn role(b: &mut Build<'_>, timers: &Timers) -> ServerRole {
         v4_pool: own.v4_pool,
         v6_pool: own.v6_pool,
         follow: own.follow.take(),
-        routes: routes::routes(b, &own),
+        routes: routes::routes(b, &own, delegate.as_deref()),
+        delegate,
         push: b.source.all("push").filter_map(|line| line.arg(0)).map(str::to_owned).collect(),
         client_files: ccd::files(b),
         client_to_client: b.has("client-to-client"),

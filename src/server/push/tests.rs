@@ -43,6 +43,7 @@ fn role(topology: Topology) -> ServerRole {
         v4_pool: Some(PoolV4::of_network(net, topology)),
         v6_pool: "fd00:6::/64".parse().ok().map(PoolV6::of_prefix),
         follow: None,
+        delegate: None,
         routes: Vec::new(),
         push: Vec::new(),
         client_files: None,

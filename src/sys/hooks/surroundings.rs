@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use crate::config::dns::Dns;
 use crate::config::{Config, Role};
+use crate::config::{DELEGATED_PREFIX, STABLE_ADDRESS};
 use crate::engine::{Environment, TunnelSettings, Via};
 use crate::time::UnixTime;
 
@@ -62,6 +63,13 @@ pub fn of_tunnel(environment: &mut Environment, tunnel: &TunnelSettings) {
     if let Some(v6) = tunnel.v6 {
         environment.set("ifconfig_ipv6_local", v6.addr());
         environment.set("ifconfig_ipv6_netbits", v6.prefix_len());
+    }
+    for (name, net) in [(STABLE_ADDRESS, tunnel.v6_stable), (DELEGATED_PREFIX, tunnel.delegated)] {
+        let name = format!("OPENVPN_{name}");
+        match net {
+            Some(net) => environment.set(&name, net),
+            None => environment.unset(&name),
+        }
     }
     if let Some(peer) = tunnel.v6_peer {
         environment.set("ifconfig_ipv6_remote", peer);
