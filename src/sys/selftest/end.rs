@@ -198,6 +198,7 @@ impl End {
             | Command::ClientDown(_)
             | Command::SavePool(_)
             | Command::KeepReachable(_)
+            | Command::SaveDelegations(_)
             | Command::Neighbour { .. } => None,
         }
     }
