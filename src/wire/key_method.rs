@@ -14,8 +14,8 @@
 //! string   len(2) bytes NUL          len counts the NUL; 00 00 is the empty string
 //! ```
 //!
-//! The strings at the end may be missing from the last one backwards: ancient clients send no peer
-//! info. What the strings mean is decided by the session and the engines.
+//! The peer info may be missing: ancient clients do not know it; so may the three last strings of a
+//! server's. What ends before has been cut, be it between two strings. What the strings mean is decided by the session and the engines.
 
 use core::fmt;
 
@@ -183,11 +183,21 @@ impl KeyMethod2 {
             random1: reader.array()?,
             random2: reader.array()?,
         };
+        if reader.remaining() == 0 {
+            return Err(KeyMethodError::Truncated);
+        }
         let options = string(&mut reader)?;
         if options.len() >= MAX_OPTIONS_STRING {
             return Err(KeyMethodError::OptionsTooLong);
         }
-        let (username, password) = (string(&mut reader)?, string(&mut reader)?);
+        if from_client && reader.remaining() == 0 {
+            return Err(KeyMethodError::Truncated);
+        }
+        let username = string(&mut reader)?;
+        if from_client && reader.remaining() == 0 {
+            return Err(KeyMethodError::Truncated);
+        }
+        let password = string(&mut reader)?;
         let peer_info = string(&mut reader)?;
         // Stock peers ignore what may follow, so that the message can grow.
         Ok(Self {
@@ -328,9 +338,9 @@ mod tests {
     }
 
     #[test]
-    fn strings_may_be_missing_at_the_end_but_not_cut() {
+    fn what_ends_too_early_is_cut_even_between_two_strings() {
         let whole = client(&[b"V4\0", b"u\0", b"p\0", b"IV_NCP=2\n\0"]);
-        let ends = [117, 122, 126, 130, whole.len()];
+        let ends = [130, whole.len()];
         for len in 0..=whole.len() {
             let result = KeyMethod2::from_client(whole.get(..len).unwrap());
             assert_eq!(result.is_ok(), ends.contains(&len), "{len}");
@@ -354,7 +364,7 @@ mod tests {
     #[test]
     fn limits() {
         let options = |len: usize| [vec![b'x'; len - 1], vec![0]].concat();
-        assert!(KeyMethod2::from_client(&client(&[&options(512)])).is_ok());
+        assert!(KeyMethod2::from_client(&client(&[&options(512), b"", b""])).is_ok());
         let error = KeyMethod2::from_client(&client(&[&options(513)])).unwrap_err();
         assert_eq!(error, KeyMethodError::OptionsTooLong);
         for (username, password, expected) in [
@@ -371,7 +381,7 @@ mod tests {
             let message = KeyMethod2::from_client(&client(&[b"V4\0", b"u\0", hostile])).unwrap();
             assert_eq!(message.credentials, Err(CredentialError::NotText));
         }
-        let mut ours = KeyMethod2::from_client(&client(&[b"V4\0"])).unwrap();
+        let mut ours = KeyMethod2::from_client(&client(&[b"V4\0", b"", b""])).unwrap();
         ours.credentials = login(&"u".repeat(127), &"p".repeat(127));
         assert!(ours.to_bytes().is_ok());
         ours.credentials = login("u", &"p".repeat(128));
@@ -386,7 +396,7 @@ mod tests {
 
     #[test]
     fn refuses_other_key_methods() {
-        let mut bytes = client(&[b"V4\0"]);
+        let mut bytes = client(&[b"V4\0", b"", b""]);
         bytes[4] = 0xf2;
         assert!(KeyMethod2::from_client(&bytes).is_ok());
         bytes[4] = 1;

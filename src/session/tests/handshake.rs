@@ -289,11 +289,10 @@ fn a_key_exchange_in_several_records() {
     let mut dice = Dice::new(1);
     let bytes = Exchange::new(Role::Client).speak(&client_config, &mut dice).unwrap();
     let whole = Exchange::new(Role::Server).listen(Ok(&bytes)).unwrap().unwrap();
-    // Where only the last strings are missing, they are taken for absent, as they may be.
-    let randoms = 5 + 48 + 64;
-    let options = randoms + 2 + client_config.options.len() + 1;
-    let user = options + 2 + "user".len() + 1;
-    let complete = [randoms, options, user, user + 2 + "secret".len() + 1, bytes.len()];
+    // Where only the peer info is missing, it is taken for absent, as it may be.
+    let options = 5 + 48 + 64 + 2 + client_config.options.len() + 1;
+    let password = options + 2 + "user".len() + 1 + 2 + "secret".len() + 1;
+    let complete = [password, bytes.len()];
     for cut in 1..=bytes.len() {
         let (first, rest) = bytes.split_at(cut);
         let mut server = Exchange::new(Role::Server);
