@@ -196,6 +196,13 @@ pub enum Command {
     /// Run a script if one is configured for the occasion. Wants [`Reply::HookDone`] if the request
     /// has a ticket; none configured is a success.
     RunHook(Box<HookRequest>),
+    /// Ask the management program whether a client may come in, or stay. Wants [`Reply::HookDone`],
+    /// which [`Reply::HookPending`] may precede.
+    AskManagement(Box<ApprovalRequest>),
+    /// A client has answered a challenge ([`Reply::HookPending`]) of the management program.
+    ChallengeAnswer(Box<ApprovalRequest>, String),
+    /// A client that the management program was asked about has gone without having come in.
+    NeverMind(u64),
     /// The engine has ended: leave the loop with this verdict.
     Exit(ExitReason),
 }
@@ -237,13 +244,28 @@ pub enum Occasion {
     Review,
 }
 
+/// What the management program is asked about a client.
+#[derive(Debug, Clone)]
+pub struct ApprovalRequest {
+    /// Names this question in the reply.
+    pub ticket: u64,
+    /// The client's number: [`ClientInfo::id`], if it comes in.
+    pub client: u64,
+    /// Whether the client is in already and has made a new key.
+    pub renegotiation: bool,
+    /// What is known of the client.
+    pub environment: Environment,
+    /// Its user name and password.
+    pub input: HookInput,
+}
+
 /// What there is to know about a client.
 #[derive(Debug, Clone)]
 pub struct ClientInfo {
     /// Place in the table, which somebody else may have later.
     pub peer: PeerId,
-    /// How many clients came before it: nobody else ever has this number (the management
-    /// protocol's CID).
+    /// How many clients were asked about before it: nobody else ever has this number (the
+    /// management protocol's CID).
     pub id: u64,
     /// Common name.
     pub common_name: String,
@@ -337,20 +359,21 @@ pub enum Reply {
         /// not, which it is told.
         verdict: Result<Box<ClientSettings>, String>,
     },
-    /// What came of a [`Command::RunHook`].
+    /// What came of a [`Command::RunHook`] or [`Command::AskManagement`].
     HookDone {
         /// The request's ticket.
         ticket: u64,
         /// Whether the script agrees.
         outcome: HookOutcome,
     },
-    /// A script will answer later: its client is to wait so long, and is told what to do.
+    /// A script or the management program will answer later: its client is to wait so long, and is told what to do.
     HookPending {
         /// The request's ticket.
         ticket: u64,
         /// Seconds.
         timeout: u32,
-        /// The way to authenticate that the client has to know: `webauth`, `crtext`, …
+        /// The way to authenticate that the client has to know: `webauth`, `crtext`, …; empty if
+        /// whoever asks has seen to that.
         method: String,
         /// A message such as `WEB_AUTH::https://…`; may be empty.
         message: String,

@@ -57,6 +57,21 @@ fn configuration_is_pushed_when_wanted_and_not_too_often() {
 }
 
 #[test]
+fn addresses_come_first_and_then_what_every_client_needs() {
+    let site = Site::default();
+    let (mut net, mut raw) = start(&site, 405, WAITS);
+    raw.talk(&mut net);
+    let text = raw.messages.iter().map(ToString::to_string).collect::<String>();
+    let options: Vec<&str> = text.split(',').skip(1).collect();
+    assert_eq!(options[0], "ifconfig 10.8.0.2 255.255.255.0", "{text}");
+    assert_eq!(options[1], "ifconfig-ipv6 fd00:6::1000/64 fd00:6::1", "{text}");
+    // Without `tun-ipv6`, clients older than 2.4 take no IPv6; without `topology`, all take net30.
+    for option in ["topology subnet", "route-gateway 10.8.0.1", "tun-ipv6", "ping 10"] {
+        assert!(options.contains(&option), "{option} is missing in {text}");
+    }
+}
+
+#[test]
 fn a_renegotiation_must_show_the_same_certificate() {
     let site = Site::default();
     for (name, serial, stays) in [("laptop", 70, true), ("laptop", 71, false), ("admin", 72, false)]

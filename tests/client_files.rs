@@ -195,6 +195,16 @@ fn networks_behind_a_client_are_reached_through_it_and_may_send() {
         assert!(!crosses(&mut net, node, 0, &echo(ip(from), ip(to), b"spoofed")), "{from}");
     }
     assert_eq!(net.nodes[0].engine.drops().of(DropReason::BadSource), before + 4);
+    // What comes back to where it came from is answered, or it would do so until it dies.
+    for (own, behind) in [("10.8.0.2", "192.168.9.9"), ("fd00:6::1000", "fd00:a:8::9")] {
+        net.nodes[office].tun.clear();
+        net.inject(office, &echo(ip(own), ip(behind), b"loop"));
+        net.run(1_000);
+        let answer = net.nodes[office].tun.pop_front().expect("an answer");
+        let v6 = answer[0] >> 4 == 6;
+        let (protocol, kind) = if v6 { (answer[6], answer[40]) } else { (answer[9], answer[20]) };
+        assert_eq!((protocol, kind), if v6 { (58, 1) } else { (1, 3) }, "{behind}");
+    }
     // Nobody is told to send its own network into the tunnel.
     assert_eq!(routes(&net, office), [""; 0]);
     assert_eq!(routes(&net, shop), ["192.168.0.0/16"]);

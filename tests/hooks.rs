@@ -5,11 +5,15 @@ mod common;
 
 use std::net::IpAddr;
 
+use common::Seeded;
 use common::net::Net;
 use common::packets::echo;
-use common::pki::Site;
+use common::pki::{CLIENT, Memory, Site};
+use sixgate::client::Client;
+use sixgate::config;
 use sixgate::engine::{
-    Command, DropReason, ExitReason, HookInput, HookKind, HookOutcome, HookRequest, Reply,
+    ApprovalRequest, Command, DropReason, ExitReason, HookInput, HookKind, HookOutcome,
+    HookRequest, Reply,
 };
 
 const SERVER: &str = "192.0.2.1:1194";
@@ -313,4 +317,106 @@ fn a_newer_connection_ends_the_older_one_before_its_script_is_told() {
     assert_eq!(calls(&net), ["client-connect", "client-disconnect", "client-connect"]);
     let lanes: Vec<_> = scripts(&net).iter().map(|request| request.lane.clone()).collect();
     assert!(lanes.iter().all(|lane| *lane == lanes[0]), "one waits for the other: {lanes:?}");
+}
+
+#[test]
+fn a_client_without_a_certificate_comes_in_by_user_name_where_that_is_allowed() {
+    let lines = "script-security 2\nauth-user-pass-verify /p via-file\n";
+    for (extra, comes_in) in
+        [("", false), ("verify-client-cert none\n", true), ("verify-client-cert optional\n", true)]
+    {
+        let (mut net, site) = (Net::new(801), Site::default());
+        let by_name = format!("{lines}{extra}username-as-common-name\n");
+        net.add(SERVER, site.server(net.now, &by_name, 801));
+        let text = format!("{CLIENT}{LOGIN}<ca>\n{}</ca>\n", site.ca.pem);
+        let files = Memory([("jo.conf".to_owned(), text.into_bytes())].into());
+        let config = config::load_file("jo.conf", &files).unwrap().config;
+        let client = Client::new(config.into(), net.now, Box::new(Seeded(802))).unwrap();
+        net.add("198.51.100.1:40000", Box::new(client));
+        assert_eq!(net.run_until(20_000, is_up_in), comes_in, "{extra:?}");
+        let names: Vec<_> =
+            net.nodes[0].engine.clients().into_iter().map(|c| c.common_name).collect();
+        assert_eq!(names, if comes_in { vec!["jo"] } else { vec![] });
+    }
+}
+
+const BY_MANAGEMENT: &str = "management /m unix\nmanagement-client-auth\nreneg-sec 60 60\n";
+
+fn questions(net: &Net) -> Vec<&ApprovalRequest> {
+    let commands = net.nodes[0].commands.iter();
+    let asked = commands.filter_map(|command| match command {
+        Command::AskManagement(request) => Some(&**request),
+        _ => None,
+    });
+    asked.collect()
+}
+
+/// Runs until the management program is asked once more than `seen` times, and answers it.
+fn decide(net: &mut Net, seen: usize, outcome: HookOutcome) -> ApprovalRequest {
+    assert!(net.run_until(90_000, |net| questions(net).len() > seen), "question {seen} is missing");
+    let question = questions(net)[seen].clone();
+    net.reply(0, Reply::HookDone { ticket: question.ticket, outcome });
+    question
+}
+
+fn never_minds(net: &Net) -> Vec<u64> {
+    let gone = net.nodes[0].commands.iter().filter_map(|command| match command {
+        Command::NeverMind(client) => Some(*client),
+        _ => None,
+    });
+    gone.collect()
+}
+
+#[test]
+fn the_management_program_lets_clients_in_and_may_change_its_mind() {
+    let (mut net, site) = net(810, BY_MANAGEMENT, &format!("{LOGIN}reneg-sec 0\n"));
+    net.run(5_000);
+    assert!(!is_up(&net) && net.nodes[0].engine.clients().is_empty());
+    let given = "ifconfig-push 10.8.0.77 255.255.255.0\npush \"route 10.55.0.0 255.255.0.0\"\n";
+    let asked = decide(&mut net, 0, success(given));
+    assert!(!asked.renegotiation);
+    assert_eq!(asked.environment.value("common_name"), Some("laptop"));
+    assert_eq!(asked.environment.value("username"), Some("jo"));
+    assert!(
+        matches!(&asked.input, HookInput::Credentials { password, .. } if **password == "secret")
+    );
+    assert!(net.run_until(5_000, is_up_in));
+    let settings = net.nodes[1].settings.clone().unwrap();
+    assert_eq!(settings.v4.unwrap().addr().to_string(), "10.8.0.77");
+    assert!(settings.routes.iter().any(|route| route.destination.to_string() == "10.55.0.0/16"));
+    assert_eq!(net.nodes[0].engine.clients()[0].id, asked.client);
+    // A renegotiation is decided on, too.
+    let again = decide(&mut net, 1, success(""));
+    assert!(again.renegotiation && again.client == asked.client && again.ticket != asked.ticket);
+    net.run(10_000);
+    assert_eq!(net.nodes[0].engine.clients().len(), 1);
+    decide(&mut net, 2, failure("your time is over"));
+    assert!(refusal(&mut net).contains("your time is over"));
+    assert_eq!(never_minds(&net), [0; 0], "it was in, so that its end is told otherwise");
+    // One that is refused at once is told about, so that the program can forget it.
+    net.add("198.51.100.2:40000", site.client(net.now, "phone", LOGIN, 811));
+    let other = decide(&mut net, 3, failure("CRV1:R,E:b3Rw:am8=:Code, please"));
+    assert_eq!(never_minds(&net), [other.client]);
+    assert!(other.client != asked.client);
+    net.run(5_000);
+    assert!(net.nodes[2].settings.is_none() && net.nodes[2].ended.is_some());
+}
+
+#[test]
+fn a_script_and_the_management_program_both_have_to_agree() {
+    let lines = format!("script-security 2\nauth-user-pass-verify /p via-file\n{BY_MANAGEMENT}");
+    let (mut net, _site) = net(820, &lines, LOGIN);
+    net.nodes[0].hook = LATER;
+    assert!(net.run_until(10_000, |net| scripts(net).len() == 1));
+    assert!(questions(&net).is_empty(), "the script comes first");
+    answer(&mut net, 0, success(""));
+    decide(&mut net, 0, failure("no"));
+    assert!(refusal(&mut net).contains("no"));
+}
+
+#[test]
+fn a_client_without_a_password_is_not_asked_about() {
+    let (mut net, _site) = net(830, BY_MANAGEMENT, "");
+    assert!(refusal(&mut net).contains("user name"));
+    assert!(questions(&net).is_empty());
 }

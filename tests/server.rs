@@ -281,6 +281,50 @@ fn answers_to_strangers_are_limited_in_rate() {
 }
 
 #[test]
+fn a_wrong_control_channel_key_is_told_but_cannot_fill_the_log() {
+    let site = Site::default();
+    let key = common::pki::static_key();
+    let mut net = serve(&site, 311, &format!("<tls-crypt>\n{key}</tls-crypt>\n"));
+    for n in 1..=50_u8 {
+        let mut reset = vec![0x38];
+        reset.extend([n; 8]);
+        reset.extend([0; 45]);
+        net.deliver(0, format!("203.0.113.{n}:5311").parse().unwrap(), &reset);
+    }
+    assert_eq!(drops(&net, DropReason::BadWrap), 50);
+    let told =
+        |n: u8| common::warned(&[&format!("203.0.113.{n}:5311"), "does not fit our tls-auth"]);
+    assert!(told(1));
+    assert!((1..=50).filter(|n| told(*n)).count() <= 5);
+    assert!(net.trace.is_empty(), "no answer");
+    // What is left of a session that has ended looks the same and is no news.
+    net.run(120_000);
+    let mut late = vec![0x20];
+    late.extend([9; 53]);
+    net.deliver(0, "203.0.113.60:5311".parse().unwrap(), &late);
+    assert!(!told(60));
+    let mut reset = vec![0x38];
+    reset.extend([61; 53]);
+    net.deliver(0, "203.0.113.61:5311".parse().unwrap(), &reset);
+    assert!(told(61), "later ones are told again");
+}
+
+#[test]
+fn sessions_begin_no_more_often_than_connect_freq_allows() {
+    let site = Site::default();
+    let mut net = serve(&site, 312, "connect-freq 2 30\n");
+    join(&mut net, &site, "one", "", 313);
+    join(&mut net, &site, "two", "", 314);
+    let (now, began) = (net.now, net.now.mono);
+    let third = net.add("198.51.100.9:40000", site.client(now, "three", "", 315));
+    net.run(5_000);
+    assert!(net.nodes[third].settings.is_none());
+    assert!(drops(&net, DropReason::RateLimited) > 0);
+    assert!(net.run_until(60_000, |net| net.nodes[third].settings.is_some()));
+    assert!(net.now.mono.since(began).as_secs() >= 10);
+}
+
+#[test]
 fn data_for_unknown_peers_is_dropped_and_counted() {
     let site = Site::default();
     let mut net = serve(&site, 320, "");

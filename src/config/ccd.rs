@@ -229,6 +229,14 @@ mod tests {
     }
 
     #[test]
+    fn fixed_addresses_keep_within_their_constraint() {
+        let main = format!("{NETWORKS}ifconfig-push-constraint 10.8.0.64 255.255.255.192\n");
+        assert!(load_for(&main, "ifconfig-push 10.8.0.70 255.255.255.0\n").is_ok());
+        let error = load_for(&main, "ifconfig-push 10.8.0.9 255.255.255.0\n").unwrap_err();
+        assert!(error.contains("10.8.0.9 is not of 10.8.0.64/26"), "{error}");
+    }
+
+    #[test]
     fn what_does_not_belong_here_shuts_the_client_out() {
         for (line, expected) in [
             ("irout 10.0.0.0", "ccd/a:2: unknown directive `irout`; did you mean `iroute`?"),

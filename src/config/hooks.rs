@@ -70,6 +70,8 @@ pub enum PasswordBy {
 /// What a server asks of a client beside, or instead of, its certificate.
 #[derive(Debug, Clone, Default)]
 pub struct Login {
+    /// `management-client-auth`: the management program decides.
+    pub by_management: bool,
     /// `auth-user-pass-optional`: a user name may be missing.
     pub optional: bool,
     /// `username-as-common-name`: a client goes by its user name.

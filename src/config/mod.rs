@@ -179,6 +179,10 @@ pub struct ServerRole {
     pub inactive: Option<(Duration, u64)>,
     /// `session-timeout`: a client goes after so much time.
     pub session_timeout: Option<Duration>,
+    /// `connect-freq`: new sessions per period.
+    pub connect_rate: Option<(u32, Duration)>,
+    /// `ifconfig-push-constraint`: `ifconfig-push` only gives addresses of this network.
+    pub push_constraint: Option<Ipv4Net>,
     /// `connect-freq-initial`: answers per period.
     pub initial_rate: (u32, Duration),
     /// `tls-crypt-v2 … force-cookie`: ignore clients that cannot do the stateless opening.

@@ -8,12 +8,13 @@ use core::fmt::Write as _;
 use core::time::Duration;
 use zeroize::Zeroizing;
 
+use super::approval::Questions;
 use super::history::History;
 use super::protocol::{HELP, Request, parse};
 use super::session::Session;
 use super::target::Target;
 use super::{Action, Signal, TITLE, View, notify, status};
-use crate::engine::PeerId;
+use crate::engine::{HookOutcome, PeerId};
 use crate::limits::MANAGEMENT_HISTORY;
 use crate::time::Instant;
 
@@ -45,6 +46,7 @@ pub struct Console {
     /// Nothing has started yet, nor may it.
     holding: bool,
     mute: i32,
+    pub(super) questions: Questions,
 }
 
 impl Console {
@@ -56,6 +58,7 @@ impl Console {
             states: History::new(MANAGEMENT_HISTORY),
             holding: settings.hold,
             mute: 0,
+            questions: Questions::default(),
             settings,
         }
     }
@@ -134,6 +137,7 @@ impl Console {
     fn welcome(&mut self) {
         let Some(session) = &mut self.session else { return };
         greet(session, self.holding);
+        self.questions.repeat(session);
     }
 
     fn line(&mut self, now: Instant, view: &View, s: &mut Session, line: &str) -> Option<Action> {
@@ -141,14 +145,16 @@ impl Console {
             if s.unlock(line, self.settings.password.as_ref().map_or("", |p| p.as_str())) {
                 s.answer("SUCCESS: password is correct");
                 greet(s, self.holding);
+                self.questions.repeat(s);
             }
             return None;
         }
-        if let Some(command) = s.multiline {
+        if let Some(mut given) = s.given.take() {
             if line == "END" {
-                s.multiline = None;
-                s.answer(&self.decision(command));
+                return self.give(s, given);
             }
+            given.push(line);
+            s.given = Some(given);
             return None;
         }
         if line.trim_start().starts_with("password") {
@@ -209,8 +215,22 @@ impl Console {
                 s.answer("SUCCESS: bytecount interval changed");
             }
             Request::ForgetPasswords => s.answer("SUCCESS: Passwords were forgotten"),
-            Request::Multiline(command) => s.multiline = Some(command),
-            Request::Decision(command) => s.answer(&self.decision(command)),
+            Request::ClientAuth([client, key]) => self.begin(s, [&client, &key]),
+            Request::ClientAuthNt([client, key]) => {
+                let outcome = HookOutcome::Success { settings: String::new() };
+                return self.verdict(s, "client-auth", [&client, &key], outcome);
+            }
+            Request::ClientDeny([client, key], reason, told) => {
+                log::info!(
+                    "management: client {client} is denied: {}",
+                    super::plain(&reason, None)
+                );
+                let outcome = HookOutcome::Failure { reason: told };
+                return self.verdict(s, "client-deny", [&client, &key], outcome);
+            }
+            Request::ClientPendingAuth([client, key, message, seconds]) => {
+                return self.pend(s, [&client, &key, &message, &seconds]);
+            }
             Request::ClientOnly(command) => s.answer(&match self.settings.server {
                 true => unsupported(command),
                 false => format!("ERROR: {command} command failed"),
@@ -295,8 +315,7 @@ impl Console {
             s.answer(&unsupported("client-kill"));
             return None;
         }
-        let digits: String = id.trim_start().chars().take_while(char::is_ascii_digit).collect();
-        let Ok(id) = digits.parse::<u64>() else {
+        let Some(id) = super::approval::number(id) else {
             s.answer("ERROR: cannot parse CID");
             return None;
         };
@@ -341,8 +360,8 @@ impl Console {
         }
     }
 
-    /// Nobody waits for a decision: who may come in is settled by certificates.
-    fn decision(&self, command: &str) -> String {
+    /// Nobody waits for this decision.
+    pub(super) fn decision(&self, command: &str) -> String {
         match self.settings.server {
             true => format!("ERROR: {command} command failed"),
             false => unsupported(command),

@@ -1,6 +1,6 @@
 //! Bodies of the fuzz targets of this ring; see `wire::fuzz`.
 
-use crate::engine::{ClientInfo, Endpoint, PeerId};
+use crate::engine::{ApprovalRequest, ClientInfo, Endpoint, Environment, HookInput, PeerId};
 use crate::manage::console::{Console, Settings};
 use crate::manage::{Action, Traffic, View};
 use crate::time::{Instant, UnixTime};
@@ -23,6 +23,14 @@ pub fn console(bytes: &[u8]) {
         traffic: Traffic::default(),
     };
     let now = Instant::from_millis(1_000);
+    let question = ApprovalRequest {
+        ticket: 5,
+        client: 4,
+        renegotiation: false,
+        environment: Environment::new(),
+        input: HookInput::Nothing,
+    };
+    console.ask(&question, 1);
     let mut said = Vec::new();
     while !rest.is_empty() {
         let piece = (usize::from(choice >> 3) * 7 + 1).min(rest.len()).min(console.room());
@@ -34,6 +42,9 @@ pub fn console(bytes: &[u8]) {
                 Action::Kick(who) => assert!(who.iter().all(|who| *who == PeerId(3))),
                 Action::Halt(who) => assert_eq!(who, PeerId(3)),
                 Action::Verb(verb) => assert!(verb <= 15),
+                Action::Decide { ticket, .. } | Action::Pend { ticket, .. } => {
+                    assert_eq!(ticket, 5);
+                }
                 Action::Signal(_) => {}
             }
         }

@@ -11,6 +11,7 @@
 //! Everything here is text in and text out. Sockets, files, clocks and doing what an [`Action`]
 //! says are the shell's business; which clients there are is the engine's.
 
+mod approval;
 pub mod console;
 #[doc(hidden)]
 pub mod fuzz;
@@ -26,7 +27,7 @@ mod tests;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::engine::{ClientInfo, PeerId};
+use crate::engine::{ClientInfo, HookOutcome, PeerId};
 use crate::time::UnixTime;
 
 /// The program as the status and `version` name it. Monitors take the second word for OpenVPN's
@@ -69,6 +70,22 @@ pub enum Action {
     Kick(Vec<PeerId>),
     /// End this client's connection for good: it is told not to come back.
     Halt(PeerId),
+    /// Let a client in, or keep it out: the answer to the question with this ticket.
+    Decide {
+        /// The question's.
+        ticket: u64,
+        /// With what the client is given, or told.
+        outcome: HookOutcome,
+    },
+    /// The answer will take so many seconds, and the client is told this message.
+    Pend {
+        /// The question's.
+        ticket: u64,
+        /// Seconds.
+        timeout: u32,
+        /// Such as `WEB_AUTH::https://…`.
+        message: String,
+    },
     /// As if the process had got this signal.
     Signal(Signal),
     /// Log at this verbosity from now on.

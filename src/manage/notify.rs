@@ -83,6 +83,7 @@ impl Console {
 
     /// A client is gone.
     pub fn client_down(&mut self, now: UnixTime, client: &ClientInfo) {
+        self.settled(client.id);
         let Some(session) = &mut self.session else { return };
         session.counted.retain(|(id, _, _)| *id != client.id);
         let mut text = format!(

@@ -52,10 +52,14 @@ pub enum Request {
     Bytecount(i32),
     /// Drop passwords from memory; there are none.
     ForgetPasswords,
-    /// Lines up to `END` follow; nothing here waits for them.
-    Multiline(&'static str),
-    /// A decision on a client that does not wait for one.
-    Decision(&'static str),
+    /// Let this client in with this key; lines for it follow, up to `END`.
+    ClientAuth([String; 2]),
+    /// The same without lines.
+    ClientAuthNt([String; 2]),
+    /// Keep this client out: a reason for the log and one for the client, which may be empty.
+    ClientDeny([String; 2], String, String),
+    /// Let this client wait: its number, the key's, a message and seconds.
+    ClientPendingAuth([String; 4]),
     /// A command for clients only, and one that is not acted on.
     ClientOnly(&'static str),
     /// Already answered: the text of an error.
@@ -99,6 +103,9 @@ pub fn parse(line: &str) -> Request {
         let text = format!("ERROR: the '{name}' command requires {least}{needed} parameter{s}");
         return Request::Error(text);
     }
+    if let Some(request) = about_client(&name, &args) {
+        return request;
+    }
     args.truncate(2);
     let (first, second) = (args.first().cloned(), args.get(1).cloned());
     let error = |text: &str| Request::Error(format!("ERROR: {text}"));
@@ -125,10 +132,6 @@ pub fn parse(line: &str) -> Request {
         "hold" => Request::Hold(first),
         "bytecount" => Request::Bytecount(number(first)),
         "forget-passwords" => Request::ForgetPasswords,
-        "client-auth" => Request::Multiline("client-auth"),
-        "client-auth-nt" => Request::Decision("client-auth"),
-        "client-deny" => Request::Decision("client-deny"),
-        "client-pending-auth" => Request::Decision("client-pending-auth"),
         "remote" => Request::ClientOnly("remote"),
         "remote-entry-count" => Request::ClientOnly("remote-entry-count"),
         "remote-entry-get" => Request::ClientOnly("remote-entry-get"),
@@ -145,6 +148,25 @@ pub fn parse(line: &str) -> Request {
         "net" => error("Sorry, this command is currently only implemented on Windows"),
         _ => error("unknown command, enter 'help' for more options"),
     }
+}
+
+/// The decisions of `management-client-auth`.
+fn about_client(name: &str, args: &[String]) -> Option<Request> {
+    Some(match (name, args) {
+        ("client-auth", [client, key, ..]) => Request::ClientAuth([client.clone(), key.clone()]),
+        ("client-auth-nt", [client, key, ..]) => {
+            Request::ClientAuthNt([client.clone(), key.clone()])
+        }
+        ("client-deny", [client, key, reason, told @ ..]) => {
+            let told = told.first().cloned().unwrap_or_default();
+            Request::ClientDeny([client.clone(), key.clone()], reason.clone(), told)
+        }
+        ("client-pending-auth", [client, key, message, seconds, ..]) => {
+            let words = [client, key, message, seconds].map(String::clone);
+            Request::ClientPendingAuth(words)
+        }
+        _ => return None,
+    })
 }
 
 /// What stock software calls these mistakes.
@@ -177,6 +199,10 @@ pub const HELP: &str = "\
 Commands:
 auth-retry t           : Show the auth failure retry mode (none).
 bytecount n            : Show bytes in/out, update every n secs (0=off).
+client-auth CID KID    : Let a client in, with the lines up to END as its settings.
+client-auth-nt CID KID : Let a client in.
+client-deny CID KID R [CR] : Keep a client out, with log reason R and client reason CR.
+client-pending-auth CID KID MSG timeout : Let a client wait for so many seconds, and send it MSG.
 client-kill CID [M]    : Kill client instance CID with message M (RESTART or HALT, def=RESTART)
 echo [on|off] [N|all]  : Like log, but only show messages in echo buffer.
 env-filter [level]     : Set env-var filter level

@@ -8,6 +8,7 @@
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
+use super::approval::Given;
 use crate::time::Instant;
 
 /// Longest line; of a longer one only the end remains, as in OpenVPN.
@@ -39,8 +40,8 @@ pub struct Session {
     pub(super) bytecount: Option<(u32, Instant)>,
     /// What was reported for each client last.
     pub(super) counted: Vec<(u64, u64, u64)>,
-    /// Inside the lines that follow this command, up to `END`.
-    pub(super) multiline: Option<&'static str>,
+    /// Inside the lines that follow `client-auth`, up to `END`.
+    pub(super) given: Option<Given>,
 }
 
 impl Session {

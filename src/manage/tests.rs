@@ -35,34 +35,34 @@ fn client(id: u64, name: &str, from: &str, v4: &str, v6: &str) -> ClientInfo {
     }
 }
 
-fn view(clients: Vec<ClientInfo>) -> View {
+pub(super) fn view(clients: Vec<ClientInfo>) -> View {
     let traffic = Traffic { link_in: 1838, link_out: 1967, tun_in: 4, tun_out: 5 };
     View { now: UnixTime(1_795_456_114), date, pid: 11_266, verb: 3, clients, traffic }
 }
 
-fn alice() -> Vec<ClientInfo> {
+pub(super) fn alice() -> Vec<ClientInfo> {
     vec![client(0, "alice", "[::1]:40568", "10.8.0.6", "fd00:10:8::1000")]
 }
 
-fn settings(server: bool) -> Settings {
+pub(super) fn settings(server: bool) -> Settings {
     Settings { server, password: None, log_lines: 250, hold: false }
 }
 
-fn connected(settings: Settings) -> Console {
+pub(super) fn connected(settings: Settings) -> Console {
     let mut console = Console::new(settings);
     console.connect();
     take(&mut console);
     console
 }
 
-fn take(console: &mut Console) -> String {
+pub(super) fn take(console: &mut Console) -> String {
     let text = String::from_utf8(console.output().to_vec()).unwrap();
     console.sent(text.len());
     text.replace("\r\n", "\n")
 }
 
 /// Sends a line; the answer and what is to be done.
-fn ask(console: &mut Console, view: &View, line: &str) -> (String, Vec<Action>) {
+pub(super) fn ask(console: &mut Console, view: &View, line: &str) -> (String, Vec<Action>) {
     console.input(line.as_bytes());
     console.input(b"\n");
     let mut actions = Vec::new();

@@ -101,25 +101,28 @@ impl Server {
     }
 
     /// The step `Connect`.
-    pub(super) fn run_connect(&mut self, id: PeerId) -> Result<Next, Refusal> {
+    pub(super) fn run_connect(&mut self, now: Now, id: PeerId) -> Result<Next, Refusal> {
         if self.config.hooks.client_connect.is_none() {
-            return Ok(Next::Go(Step::Learn(0)));
+            return self.settings_from_script(now, id, "").map(Next::Go);
         }
         Ok(self.run(id, HookKind::ClientConnect, Vec::new(), HookInput::Nothing))
     }
 
-    /// What the script has written counts like the client's own file, and more [9.4].
+    /// What the script has written counts like the client's own file, and more; what the management
+    /// program has said counts last [9.4].
     pub(super) fn settings_from_script(
         &mut self,
         now: Now,
         id: PeerId,
         text: &str,
     ) -> Result<Step, Refusal> {
+        let given = self.case_mut(id).map(|case| core::mem::take(&mut case.given));
+        let text = format!("{text}\n{}", given.unwrap_or_default());
         if text.trim().is_empty() {
             return Ok(Step::Learn(0));
         }
         let path = Path::new("client-connect");
-        let (settings, warnings) = ccd::load(path, Path::new(""), &OneFile(text), &self.role)
+        let (settings, warnings) = ccd::load(path, Path::new(""), &OneFile(&text), &self.role)
             .map_err(|error| {
                 error.problems.iter().for_each(|problem| log::error!("{problem}"));
                 Refusal::Denied(UNUSABLE.to_owned())
@@ -243,7 +246,7 @@ impl Server {
         let scripted = applicant.scripted.take();
         let (who, offer) = (applicant.case.who.clone(), applicant.offer.clone());
         let environment = core::mem::take(&mut applicant.case.environment);
-        let token = applicant.case.token;
+        let (token, number) = (applicant.case.token, applicant.case.number);
         let line = self.line.as_ref();
         let told = lease.v6.map(|v6| line.map_or(v6, |line| line.told(v6).0));
         let mut options =
@@ -254,7 +257,7 @@ impl Server {
         let mtu = terms.tun_mtu.unwrap_or(self.config.device.mtu).min(MAX_MTU as u16);
         let due = self.tokens.as_ref().filter(|_| token.is_some());
         let client = Client {
-            number: self.admitted,
+            number,
             push: push::messages(&options),
             who,
             offer,
@@ -281,7 +284,6 @@ impl Server {
             bytes_out: 0,
         };
         let Some(entry) = self.peers.get_mut(id) else { return Ok(Next::Done) };
-        self.admitted += 1;
         let at_once = client.offer.request_push() || entry.peer.push_requested;
         entry.peer.stage = Stage::Connected(Box::new(client));
         self.face(id);

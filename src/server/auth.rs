@@ -80,7 +80,14 @@ impl Server {
                 environment
             }
         };
-        let case = Case::open(proof, who, environment);
+        let number = match &entry.peer.stage {
+            Stage::Connected(client) => client.number,
+            Stage::Handshake | Stage::Asking(_) | Stage::Leaving { .. } => {
+                self.known += 1;
+                self.known - 1
+            }
+        };
+        let case = Case::open(number, proof, who, environment);
         match &mut entry.peer.stage {
             Stage::Connected(client) => client.asking = Some(Box::new(case)),
             stage @ (Stage::Handshake | Stage::Asking(_) | Stage::Leaving { .. }) => {
@@ -114,7 +121,8 @@ impl Server {
             }
             Refusal::Script { step, reason } => {
                 let told = if reason.is_empty() { "no reason".to_owned() } else { reason.clone() };
-                (format!("by the script for {}: {told}", step.subject()), denied(reason))
+                let by = if step == Step::Approval { "" } else { "the script for " };
+                (format!("by {by}{}: {told}", step.subject()), denied(reason))
             }
             Refusal::StartAgain(reason) => (reason.to_owned(), Message::Restart(Ending::default())),
         };

@@ -1,8 +1,9 @@
 //! What is known of a peer while it is being decided on, and how far the decision has come.
 //!
 //! ```text
-//! Metadata ─> Certificate(n)…(0) ─> Login ─> Decision ─┬─> Place ─> Connect ─> Learn(0)… ─> Enter
-//!                                                      └─> (renegotiation) the key is approved
+//! Metadata ─> Certificate(n)…(0) ─> Login ─> Approval ─> Decision
+//! Decision ─┬─> Place ─> Connect ─> Learn(0)… ─> Enter
+//!           └─> (renegotiation) the key is approved
 //! ```
 //!
 //! Every step has to succeed before the next begins, and all of them before PUSH_REPLY: there is no
@@ -30,6 +31,8 @@ pub enum Step {
     Certificate(usize),
     /// User name and password, or a token.
     Login,
+    /// `management-client-auth`: the management program's word.
+    Approval,
     /// What the outside world knows: revocation, the client's own file.
     Decision,
     /// Addresses, so that scripts can be told of them.
@@ -49,6 +52,7 @@ impl Step {
             Self::Metadata => "tls-crypt-v2-verify",
             Self::Certificate(_) => "tls-verify",
             Self::Login => "auth-user-pass-verify",
+            Self::Approval => "management-client-auth",
             Self::Decision => "admission",
             Self::Place => "addresses",
             Self::Connect => "client-connect",
@@ -64,6 +68,12 @@ pub struct Case {
     pub ticket: u64,
     /// What the question is about.
     pub step: Step,
+    /// The client's number, which nobody else ever has.
+    pub number: u64,
+    /// The management program has been asked about it.
+    pub asked: bool,
+    /// What the management program has said about it, as in a per-client file.
+    pub given: String,
     /// The key that this is about.
     pub key: KeyId,
     /// Whether the peer is a client already.
@@ -85,11 +95,14 @@ pub struct Case {
 }
 
 impl Case {
-    /// A new case. `environment` is what scripts were told of the client before.
-    pub fn open(proof: Authentication, who: Who, environment: Environment) -> Self {
+    /// A new case of client `number`. `environment` is what scripts were told of the client before.
+    pub fn open(number: u64, proof: Authentication, who: Who, environment: Environment) -> Self {
         Self {
             ticket: 0,
             step: Step::Metadata,
+            number,
+            asked: false,
+            given: String::new(),
             key: proof.key_id,
             renegotiation: proof.renegotiation,
             who,

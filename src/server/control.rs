@@ -14,6 +14,7 @@ use crate::session::{Session, SessionEvent};
 use crate::time::Now;
 use crate::wire::control::{Header, SessionId};
 use crate::wire::message::Message;
+use crate::wire::opcode::Opcode;
 
 /// Half-open sessions from one IPv4 address or one IPv6 /64: enough for a household behind a NAT,
 /// too few for one host to use up all there are.
@@ -39,18 +40,18 @@ impl Server {
             return Err(DropReason::NotReady);
         }
         let knock = self.gate.knock(now, from, packet.as_slice());
-        match knock.inspect_err(|why| log::debug!("{}: {}", from.peer, why.as_str()))? {
+        match knock.inspect_err(|why| self.turned_away(now, from, header.opcode, *why))? {
             Knock::Answered => {}
             Knock::Proven { wrap, local, remote, metadata } => {
                 let (config, rng) = (self.session.clone(), &mut *self.rng);
                 let session = Session::server(now, config, wrap, local, remote, rng);
-                let id = self.open(from, remote, session, metadata)?;
+                let id = self.open(now, from, remote, session, metadata)?;
                 self.feed(now, id, from, packet)?;
             }
             Knock::Unproven { wrap, remote, metadata } => {
                 let (config, rng) = (self.session.clone(), &mut *self.rng);
                 let session = Session::server_stateful(now, config, wrap, remote, rng);
-                let id = self.open(from, remote, session, metadata)?;
+                let id = self.open(now, from, remote, session, metadata)?;
                 self.feed(now, id, from, packet)?;
             }
         }
@@ -71,10 +72,28 @@ impl Server {
         Ok(())
     }
 
+    /// A stranger's packet that gets no answer. A first packet that our key does not open comes most
+    /// often from a profile with another key, whose owner wonders: that is said aloud, but seldom, as
+    /// everybody can send rubbish.
+    fn turned_away(&mut self, now: Now, from: Endpoint, opcode: Opcode, why: DropReason) {
+        let first = matches!(opcode, Opcode::HardResetClientV2 | Opcode::HardResetClientV3);
+        let key = matches!(why, DropReason::BadWrap | DropReason::BadClientKey);
+        if first && key && self.mismatches.allow(now.mono) {
+            log::warn!(
+                "{}: its first packet does not fit our tls-auth, tls-crypt or tls-crypt-v2 key: \
+                 a profile with another key or none, or a scanner (of many only some are logged)",
+                from.peer
+            );
+        } else {
+            log::debug!("{}: {}", from.peer, why.as_str());
+        }
+    }
+
     /// Makes room for a new session. Established clients never stand in its way: whether there are
     /// too many of them is decided when it has proven who it is.
     fn open(
         &mut self,
+        now: Now,
         from: Endpoint,
         remote: SessionId,
         session: Session,
@@ -89,6 +108,9 @@ impl Server {
         }
         if all >= MAX_HALF_OPEN || here >= MAX_HALF_OPEN_PER_SITE {
             return Err(DropReason::TooManyClients);
+        }
+        if self.newcomers.as_mut().is_some_and(|limit| !limit.allow(now.mono)) {
+            return Err(DropReason::RateLimited);
         }
         let mut peer = Peer::new(session);
         peer.metadata = metadata;
@@ -164,6 +186,7 @@ impl Server {
     fn message(&mut self, now: Now, id: PeerId, message: Message) {
         match message {
             Message::PushRequest => self.push_request(now, id),
+            Message::CrResponse(answer) => self.challenge_answered(id, answer),
             Message::Exit => self.leave(now, id, "the client has left"),
             // What only servers say is ignored, as is what needs features we do not offer.
             Message::PushReply(_)
@@ -172,7 +195,6 @@ impl Server {
             | Message::AuthPending { .. }
             | Message::InfoPre(_)
             | Message::Info(_)
-            | Message::CrResponse(_)
             | Message::Restart(_)
             | Message::Halt(_)
             | Message::Unknown(_) => log::debug!("peer {id}: ignored a control message"),

@@ -23,10 +23,15 @@ impl Server {
         let Some(entry) = self.peers.get_mut(id) else { return };
         let from = entry.endpoint();
         let (lease, prefixes) = match &mut entry.peer.stage {
-            Stage::Asking(applicant) => match applicant.place.take() {
-                Some(place) => (place.lease, place.prefixes),
-                None => return,
-            },
+            Stage::Asking(applicant) => {
+                if core::mem::take(&mut applicant.case.asked) {
+                    self.commands.push_back(Command::NeverMind(applicant.case.number));
+                }
+                match applicant.place.take() {
+                    Some(place) => (place.lease, place.prefixes),
+                    None => return,
+                }
+            }
             Stage::Connected(client) => {
                 let info = client.info(id, from, reason);
                 let (faces, name) = (core::mem::take(&mut client.faces), info.common_name.clone());

@@ -1,8 +1,8 @@
 //! User names and passwords: who checks them, and the tokens that stand in for them afterwards
 //! [4.3, 5.1, 7.5].
 //!
-//! They are checked at every renegotiation again. What the script says is final; a valid token
-//! makes it unnecessary to ask.
+//! They are checked at every renegotiation again. A valid token makes it unnecessary to ask, unless
+//! whoever is asked wants to know (`external-auth`).
 
 use crate::engine::{HookInput, HookKind, PeerId};
 use crate::server::Server;
@@ -24,7 +24,9 @@ impl Server {
             environment::peer_info(&mut case.environment, &peer_info);
         }
         let password = core::mem::take(&mut case.password);
-        if self.config.hooks.auth_user_pass_verify.is_none() {
+        let script = self.config.hooks.auth_user_pass_verify.is_some();
+        let management = self.role.login.by_management;
+        if !script && !management {
             return Ok(Next::Go(Step::Decision));
         }
         let Some(case) = self.case_mut(id) else { return Ok(Next::Done) };
@@ -38,6 +40,12 @@ impl Server {
         }
         if let Some(next) = self.check_token(now, id, &username, &password)? {
             return Ok(next);
+        }
+        if management && let Some(case) = self.case_mut(id) {
+            case.password.clone_from(&password);
+        }
+        if !script {
+            return Ok(Next::Go(Step::Approval));
         }
         let input = HookInput::Credentials { username, password };
         Ok(self.run(id, HookKind::AuthUserPassVerify, Vec::new(), input))
@@ -82,12 +90,12 @@ impl Server {
         Ok(Some(Next::Go(Step::Decision)))
     }
 
-    /// The script has accepted user name and password.
+    /// The script has accepted user name and password; the management program may not.
     pub(super) fn logged_in(&mut self, id: PeerId) -> Step {
         if let Some(case) = self.case(id) {
             log::debug!("{}: logged in", case.who.username.escape_debug());
         }
-        Step::Decision
+        Step::Approval
     }
 
     /// The option that gives a client its token, and the moment of the next one.

@@ -84,6 +84,8 @@ const OURSELVES: &str = "";
 const ICMP_RATE: u32 = 100;
 /// Warnings per minute about peers that did not get in: strangers must not fill the log.
 const COMPLAINTS: u32 = 30;
+/// The same about strangers' first packets that our key does not open.
+const MISMATCHES: u32 = 3;
 
 /// A VPN server.
 pub struct Server {
@@ -111,15 +113,18 @@ pub struct Server {
     /// No peer wants attention earlier; it may well be later.
     deadline: Option<Instant>,
     last_ticket: u64,
-    /// Clients let in so far.
-    admitted: u64,
+    /// Clients that a case was opened for so far.
+    known: u64,
     /// How the review after a reload goes.
     tally: reload::Tally,
-    /// Whether scripts are told of clients.
+    /// Whether scripts or the management program are told of clients.
     scripts: bool,
     tokens: Option<Tokens>,
     icmp: RateLimit,
     complaints: RateLimit,
+    mismatches: RateLimit,
+    /// `connect-freq`.
+    newcomers: Option<RateLimit>,
     /// When changed leases are to be written.
     save_due: Option<Instant>,
     /// Goodbyes are under way; then we end.
@@ -152,7 +157,7 @@ impl Server {
         own.into_iter().flatten().for_each(|address: IpAddr| pools.reserve(address, OURSELVES));
         let tokens = role.login.token.as_ref().map(|policy| Tokens::new(policy, &mut *rng));
         Ok(Self {
-            scripts: steps::any(&config.hooks),
+            scripts: steps::any(&config.hooks) || role.login.by_management,
             tokens,
             gate: Gate::new(&config, &role, &mut *rng),
             push: push::inherited(&config, &role),
@@ -170,10 +175,12 @@ impl Server {
             broadcast: Broadcast::default(),
             deadline: None,
             last_ticket: 0,
-            admitted: 0,
+            known: 0,
             tally: reload::Tally::default(),
             icmp: RateLimit::new(ICMP_RATE, Duration::from_secs(1)),
             complaints: RateLimit::new(COMPLAINTS, Duration::from_secs(60)),
+            mismatches: RateLimit::new(MISMATCHES, Duration::from_secs(60)),
+            newcomers: role.connect_rate.map(|(count, period)| RateLimit::new(count, period)),
             save_due: None,
             closing: None,
             role,

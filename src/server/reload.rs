@@ -18,6 +18,7 @@ use crate::config::hooks::{ClientCertificate, Hooks};
 use crate::config::{self, CipherName, ClientSettings, Config, Digest, ServerRole};
 use crate::engine::{AdmitRequest, Command, Occasion, PeerId};
 use crate::limits::{MAX_HALF_OPEN, MAX_MTU};
+use crate::rate::RateLimit;
 use crate::server::auth::denied;
 use crate::server::leave::restart;
 use crate::server::negotiate::Terms;
@@ -116,7 +117,8 @@ impl Server {
     fn put_in_force(&mut self, config: Arc<Config>, role: ServerRole) {
         self.gate.change(&config, &role);
         self.push = push::inherited(&config, &role);
-        self.scripts = steps::any(&config.hooks);
+        self.scripts = steps::any(&config.hooks) || role.login.by_management;
+        self.newcomers = role.connect_rate.map(|(count, period)| RateLimit::new(count, period));
         self.session = Arc::new(SessionConfig {
             tls: Arc::clone(&self.session.tls),
             timers: config.timers,
@@ -343,15 +345,15 @@ const fn uses_digest(cipher: CipherName) -> bool {
     }
 }
 
-/// Whether clients go by other names, or other scripts decide on them: each has to be decided on
+/// Whether clients go by other names, or others decide on them: each has to be decided on
 /// again then.
 fn decides_otherwise(old: &Config, new: &Config) -> bool {
     let by = |config: &Config| match &config.role {
         config::Role::Server(role) => {
             let nameless = config.tls.client_certificate == ClientCertificate::None;
-            role.login.name_is_username || nameless
+            (role.login.name_is_username || nameless, role.login.by_management)
         }
-        config::Role::Client(_) => false,
+        config::Role::Client(_) => (false, false),
     };
     let scripts = |hooks: &Hooks| {
         [

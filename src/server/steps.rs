@@ -1,9 +1,12 @@
 //! From one step of a decision to the next: questions go out, answers come in [9.4, 9.12].
 
+use zeroize::Zeroizing;
+
 use crate::config::ClientSettings;
 use crate::config::hooks::Program;
 use crate::engine::{
-    AdmitRequest, Command, HookInput, HookKind, HookOutcome, HookRequest, Occasion, PeerId,
+    AdmitRequest, ApprovalRequest, Command, HookInput, HookKind, HookOutcome, HookRequest,
+    Occasion, PeerId,
 };
 use crate::server::Server;
 use crate::server::auth::Refusal;
@@ -52,9 +55,10 @@ impl Server {
                 Step::Metadata => self.check_metadata(id),
                 Step::Certificate(depth) => self.check_certificate(id, depth),
                 Step::Login => self.check_login(now, id),
+                Step::Approval => self.ask_management(id),
                 Step::Decision => self.ask(id),
                 Step::Place => self.place(now, id),
-                Step::Connect => self.run_connect(id),
+                Step::Connect => self.run_connect(now, id),
                 Step::Learn(number) => self.learn(id, number),
                 Step::Enter => self.enter(now, id),
             };
@@ -129,6 +133,29 @@ impl Server {
         }
         let arguments = vec![depth.to_string(), info.subject];
         Ok(self.run(id, HookKind::TlsVerify, arguments, HookInput::Nothing))
+    }
+
+    /// Asks the management program.
+    fn ask_management(&mut self, id: PeerId) -> Result<Next, Refusal> {
+        if !self.role.login.by_management {
+            return Ok(Next::Go(Step::Decision));
+        }
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        let Some(case) = self.case_mut(id) else { return Ok(Next::Done) };
+        case.ticket = ticket;
+        case.asked = true;
+        let password = core::mem::take(&mut case.password);
+        let question = question(case, password);
+        self.commands.push_back(Command::AskManagement(Box::new(question)));
+        Ok(Next::Wait)
+    }
+
+    /// A client answers the challenge of the management program.
+    pub(super) fn challenge_answered(&mut self, id: PeerId, answer: String) {
+        let Some(case) = self.case(id).filter(|case| case.step == Step::Approval) else { return };
+        let question = question(case, Zeroizing::default());
+        self.commands.push_back(Command::ChallengeAnswer(Box::new(question), answer));
     }
 
     /// Asks the outside world.
@@ -224,6 +251,10 @@ impl Server {
             }
             (Step::Certificate(depth), HookOutcome::Success { .. }) => Ok(below(depth)),
             (Step::Login, HookOutcome::Success { .. }) => Ok(self.logged_in(id)),
+            (Step::Approval, HookOutcome::Success { settings }) => {
+                self.case_mut(id).into_iter().for_each(|case| case.given.clone_from(&settings));
+                Ok(Step::Decision)
+            }
             // No script belongs to these.
             (Step::Decision | Step::Place | Step::Enter, HookOutcome::Success { .. }) => return,
         };
@@ -234,16 +265,17 @@ impl Server {
         self.settle(now, id);
     }
 
-    /// A script will answer later: the client is told to wait [7.1].
+    /// The answer will come later: the client is told to wait [7.1].
     pub(super) fn hook_pending(
         &mut self,
         now: Now,
         ticket: u64,
         (timeout, method, message): (u32, &str, String),
     ) {
-        let Some((id, Step::Login)) = self.whose(ticket) else { return };
+        let Some((id, Step::Login | Step::Approval)) = self.whose(ticket) else { return };
         let able = self.case(id).and_then(|case| case.environment.value("IV_SSO"));
-        if !able.unwrap_or_default().split(',').any(|known| known == method) {
+        let able = able.unwrap_or_default().split(',').any(|known| known == method);
+        if !method.is_empty() && !able {
             // As in OpenVPN: it would wait for something that its user never gets to see.
             let reason = format!("the client does not support the authentication by '{method}'");
             self.deny(now, id, Refusal::Denied(reason));
@@ -270,6 +302,17 @@ pub(super) const ADDRESSES: &str = "(addresses)";
 /// The lane of scripts about a client's coming and going.
 pub(super) fn lane(name: &str) -> String {
     format!("client {name}")
+}
+
+/// What the management program is told when it is asked.
+fn question(case: &Case, password: Zeroizing<String>) -> ApprovalRequest {
+    ApprovalRequest {
+        ticket: case.ticket,
+        client: case.number,
+        renegotiation: case.renegotiation,
+        environment: case.environment.clone(),
+        input: HookInput::Credentials { username: case.who.username.clone(), password },
+    }
 }
 
 /// The step after the certificate at this depth.

@@ -337,6 +337,18 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                 log::debug!("client down: {}", status::describe(&client));
                 shell.reports.client_down(&client);
             }
+            Command::AskManagement(request) => {
+                let count = shell.engine.clients().len();
+                shell.reports.console().into_iter().for_each(|c| c.ask(&request, count));
+            }
+            Command::ChallengeAnswer(request, answer) => {
+                let count = shell.engine.clients().len();
+                let console = shell.reports.console();
+                console.into_iter().for_each(|c| c.challenge_answered(&request, &answer, count));
+            }
+            Command::NeverMind(client) => {
+                shell.reports.console().into_iter().for_each(|c| c.never_mind(client));
+            }
             Command::SavePool(text) => shell.reports.save_leases(&text),
             Command::SaveDelegations(text) => shell.reports.save_delegations(&text),
             Command::Resolve { host, port, family } => {

@@ -16,6 +16,7 @@ use super::store::read_optional;
 use super::{logger, process};
 use crate::config::{Config, PoolPersist, Process, Role};
 use crate::engine::{ClientInfo, TunnelSettings};
+use crate::manage::console::Console;
 use crate::manage::status::{self, Format};
 use crate::manage::{Action, Addresses, Traffic, TunnelState, View};
 use crate::time::{Instant, Now};
@@ -124,7 +125,11 @@ impl Reports {
                     }
                     Action::Verb(verb) => logger::set_verb(verb),
                     // There is nothing yet to kick or to restart.
-                    Action::Signal(_) | Action::Kick(_) | Action::Halt(_) => {}
+                    Action::Signal(_)
+                    | Action::Kick(_)
+                    | Action::Halt(_)
+                    | Action::Decide { .. }
+                    | Action::Pend { .. } => {}
                 }
             }
             management.send();
@@ -191,6 +196,11 @@ impl Reports {
     pub fn ending(&mut self, reason: &str) {
         self.own = Addresses::default();
         self.state(TunnelState::Exiting, reason, None);
+    }
+
+    /// What the management program is talked to with.
+    pub fn console(&mut self) -> Option<&mut Console> {
+        self.management.as_mut().map(|management| &mut management.console)
     }
 
     /// A client came in.

@@ -310,6 +310,9 @@ impl Net {
                 }),
                 Command::ClientUp(_)
                 | Command::ClientDown(_)
+                | Command::AskManagement(_)
+                | Command::ChallengeAnswer(..)
+                | Command::NeverMind(_)
                 | Command::SavePool(_)
                 | Command::SaveDelegations(_)
                 | Command::Neighbour { .. }

@@ -9,6 +9,7 @@ from lib.case import case
 from lib.process import Failure
 
 ASK = Path(__file__).resolve().parent / "lib" / "ask.py"
+DECIDE = ASK.with_name("decide.py")
 
 
 def ask(t, address: str, port, *lines: str) -> str:
@@ -152,3 +153,67 @@ def status_as_json(t):
     row, = status["clients"]
     if (row["name"], row["ipv4"], row["ipv6"]) != ("client1", client.v4, client.v6) or row["bytes_in"] == 0:
         raise Failure(f"{status}")
+
+
+def program(t, path, seconds: float, *rules: str):
+    """A program that decides on clients, running beside the test."""
+    process = t.process(t.net.server.inside("python3", DECIDE, path, "unix", str(seconds), *rules), "program")
+    process.expect(">INFO:")
+    return process
+
+
+@case(clients=2)
+def a_program_lets_clients_in(t):
+    """management-client-auth: yes with settings, no in words, a challenge, a question that waits for a browser."""
+    path = t.dir / "manage"
+    server = t.server(f"management {path} unix", "management-client-auth", "verify-client-cert optional", "reneg-sec 10 10",
+                      "username-as-common-name", "verb 4")
+    decider = program(
+        t, path, 60,
+        'se cret=client-auth {cid} {kid}|push "route 10.55.0.0 255.255.0.0"|END',
+        'guess=client-deny {cid} {kid} "for the log" "come back on monday"',
+        "first=client-deny {cid} {kid} challenge \"CRV1:R,E:b3Rw:am8=:Code, please\"",
+        "wait=client-pending-auth {cid} {kid} WEB_AUTH::https://vpn.example/ 20",
+        "silent=")
+    login = {word: t.write(word.replace(" ", ""), f"jo\n{word}\n") for word in ("se cret", "guess", "first", "wait")}
+    for word, told in (("guess", "AUTH_FAILED,come back on monday"), ("first", "AUTH_FAILED,CRV1:R,E:b3Rw:am8=:Code, please")):
+        client = t.client(f"auth-user-pass {login[word]}", number=2, up=False)
+        client.process.expect(told, dies=True)
+    decider.expect(">CLIENT:CONNECT,0,")
+    decider.expect(">CLIENT:ENV,password=guess")
+    decider.expect(">CLIENT:ENV,untrusted_ip=203.0.113.12")
+    decider.expect("SUCCESS: client-deny command succeeded")
+    decider.expect(">CLIENT:DISCONNECT,0")
+    waiting = t.client(f"auth-user-pass {login['wait']}", number=2, up=False)
+    waiting.process.expect("WEB_AUTH::https://vpn.example/")
+    decider.expect("SUCCESS: client-pending-auth command succeeded")
+    client = t.client(f"auth-user-pass {login['se cret']}", "reneg-sec 0", "explicit-exit-notify 1")
+    client.process.expect("route 10.55.0.0 255.255.0.0")
+    t.ping_server(client)
+    decider.expect("SUCCESS: client-auth command succeeded")
+    decider.expect(">CLIENT:ESTABLISHED,3")
+    if waiting.process.seen(waiting.UP):
+        raise Failure("nobody has let the other one in")
+    waiting.process.kill()
+    # At a renegotiation it is asked again.
+    decider.expect(">CLIENT:REAUTH,3,", timeout=30)
+    if not t.stock:
+        t.ping_server(client)
+    client.stop()
+    decider.expect(">CLIENT:DISCONNECT,3")
+    decider.kill()
+    if not t.stock and server.process.seen("se cret"):
+        raise Failure("the password is in the log")
+    server.alive()
+
+
+@case(own=True)
+def a_program_that_comes_late_is_asked_all_the_same(t):
+    path = t.dir / "manage"
+    server = t.server(f"management {path} unix", "management-client-auth", "auth-user-pass-optional")
+    client = t.client(up=False)
+    server.process.expect("no program is connected that could let clients in")
+    decider = program(t, path, 20, "*=client-auth-nt {cid} {kid}")
+    client.wait_up()
+    t.ping_server(client)
+    decider.kill()

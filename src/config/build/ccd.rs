@@ -86,6 +86,9 @@ fn fixed_v4(b: &mut Build<'_>, line: &Line, role: &ServerRole) -> Option<FixedV4
         }
         Topology::Subnet | Topology::Net30 | Topology::P2p => {}
     }
+    if let Some(allowed) = role.push_constraint.filter(|allowed| !allowed.contains(&own)) {
+        b.error(line, format!("{own} is not of {allowed}, which `ifconfig-push-constraint` wants"));
+    }
     let pool = role.v4_pool.is_some_and(|pool| pool.index(own).is_some());
     if own == server.addr() {
         b.error(line, format!("{own} is the server's own address"));

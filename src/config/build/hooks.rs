@@ -11,6 +11,8 @@ use crate::wire::static_key::TokenKey;
 /// `script-security` from which scripts are run, and from which passwords are in variables.
 const SCRIPTS: u32 = 2;
 const PASSWORDS: u32 = 3;
+/// What can check user names.
+const CHECKERS: &str = "`auth-user-pass-verify` or `management-client-auth`";
 
 /// All of `config::Hooks`.
 pub(super) fn hooks(b: &mut Build<'_>, wrap: &Wrapping) -> Hooks {
@@ -106,17 +108,21 @@ pub(super) fn variables(b: &mut Build<'_>) -> Vec<(String, String)> {
 
 /// All of `config::Login`.
 pub(super) fn login(b: &mut Build<'_>, timers: &Timers) -> Login {
-    // A plugin would check them, too, and has been refused already.
-    let script = b.source.mentions("auth-user-pass-verify") || b.source.mentions("plugin");
+    let by_management = b.has("management-client-auth");
+    if let (Some(line), false) = (b.line("management-client-auth"), b.has("management")) {
+        b.error(line, "needs `management`, or nobody could let anybody in");
+    }
+    let checked = is_checked(b);
     for name in ["auth-user-pass-optional", "username-as-common-name", "auth-gen-token"] {
-        if let (Some(line), false) = (b.line(name), script) {
-            b.error(line, "nothing checks user names: it needs `auth-user-pass-verify`");
+        if let (Some(line), false) = (b.line(name), checked) {
+            b.error(line, format!("nothing checks user names: it needs {CHECKERS}"));
         }
     }
     if let (Some(line), false) = (b.line("auth-gen-token-secret"), b.has("auth-gen-token")) {
         b.warn(line, "has no effect without `auth-gen-token`");
     }
     Login {
+        by_management,
         optional: b.has("auth-user-pass-optional"),
         name_is_username: b.has("username-as-common-name"),
         token: b.line("auth-gen-token").and_then(|line| token(b, line, timers)),
@@ -135,15 +141,19 @@ pub(super) fn certificate(b: &mut Build<'_>) -> ClientCertificate {
             return ClientCertificate::Require;
         }
     };
-    if !b.source.mentions("auth-user-pass-verify") {
-        b.error(
-            line,
-            format!("with `{name}` anybody could come in: it needs `auth-user-pass-verify`"),
-        );
+    if !is_checked(b) {
+        b.error(line, format!("with `{name}` anybody could come in: it needs {CHECKERS}"));
     } else if b.has("auth-user-pass-optional") {
         b.error(line, format!("with `{name}` and `auth-user-pass-optional` anybody could come in"));
     }
     kind
+}
+
+/// Whether anybody looks at user names. A plugin would, too, and has been refused already.
+fn is_checked(b: &Build<'_>) -> bool {
+    ["auth-user-pass-verify", "management-client-auth", "plugin"]
+        .iter()
+        .any(|name| b.source.mentions(name))
 }
 
 fn token(b: &mut Build<'_>, line: &Line, timers: &Timers) -> Option<Box<TokenPolicy>> {
@@ -178,4 +188,47 @@ fn token(b: &mut Build<'_>, line: &Line, timers: &Timers) -> Option<Box<TokenPol
         }
     };
     Some(Box::new(TokenPolicy { lifetime, renewal, secret }))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::hooks::PasswordBy;
+    use crate::config::tests::{error_of, server};
+
+    #[test]
+    fn variables_reach_scripts_under_the_names_of_openvpn() {
+        let loaded = server("setenv FOO bar\nsetenv-safe SAFE \"1 2\"\nsetenv EMPTY");
+        let variables = loaded.config.hooks.variables;
+        for (name, value) in [("FOO", "bar"), ("OPENVPN_SAFE", "1 2"), ("EMPTY", "")] {
+            assert!(variables.contains(&(name.to_owned(), value.to_owned())), "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn scripts_and_passwords_need_their_level_of_security() {
+        let base = "server 10.8.0.0 255.255.255.0\n";
+        for level in ["", "script-security 1\n"] {
+            let error = error_of(&format!("{base}{level}client-connect /c\n"));
+            assert!(error.contains("a script runs only with `script-security 2`"), "{error}");
+        }
+        let by = |level: u32| {
+            let loaded =
+                server(&format!("script-security {level}\nauth-user-pass-verify /p via-env"));
+            (loaded.config.hooks.password_by, loaded.warnings.len())
+        };
+        assert_eq!(by(2), (PasswordBy::Nothing, 1));
+        assert_eq!(by(3), (PasswordBy::Variable, 0));
+    }
+
+    #[test]
+    fn the_management_program_counts_as_who_checks_user_names() {
+        let base = "server 10.8.0.0 255.255.255.0\n";
+        let lines =
+            "management /m unix\nmanagement-client-auth\nverify-client-cert none\nauth-gen-token";
+        assert!(server(lines).config.hooks.auth_user_pass_verify.is_none());
+        let error = error_of(&format!("{base}management-client-auth\n"));
+        assert!(error.contains("needs `management`"), "{error}");
+        let error = error_of(&format!("{base}verify-client-cert none\n"));
+        assert!(error.contains("anybody could come in"), "{error}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Build, addresses, ccd, follow, hooks, routes, timers};
+use super::{Build, addresses, ccd, follow, hooks, networks, routes, timers};
 use crate::config::lex::Line;
 use crate::config::{PoolPersist, ServerRole, Timers, Transport};
 use crate::limits::MAX_CLIENTS;
@@ -16,10 +16,7 @@ pub(super) fn role(b: &mut Build<'_>, timers: &Timers) -> ServerRole {
         let text = "the VPN has no addresses: `server NETWORK MASK`, `server-ipv6 PREFIX/BITS` or both are needed";
         b.problems.error_whole(text);
     }
-    let rate = b.line("connect-freq-initial");
-    let rate = rate
-        .and_then(|line| Some((b.number(line, 0, 1..=1_000_000)?, b.number(line, 1, 1..=86_400)?)));
-    let (answers, period) = rate.unwrap_or((100, 10));
+    let initial_rate = rate(b, "connect-freq-initial").unwrap_or((100, Duration::from_secs(10)));
     let delegate = follow::delegate(b).map(Box::new);
     ServerRole {
         topology: own.topology,
@@ -45,7 +42,12 @@ pub(super) fn role(b: &mut Build<'_>, timers: &Timers) -> ServerRole {
         },
         inactive: timers::inactive(b),
         session_timeout: timers::session_timeout(b),
-        initial_rate: (answers, Duration::from_secs(period.into())),
+        connect_rate: rate(b, "connect-freq"),
+        push_constraint: b.line("ifconfig-push-constraint").and_then(|line| {
+            let usage = "`ifconfig-push-constraint 10.8.0.0 255.255.255.0`";
+            networks::masked(b, line, line.arg(1)?, usage).map(|net| net.trunc())
+        }),
+        initial_rate,
         force_cookie: b
             .line("tls-crypt-v2")
             .is_some_and(|line| line.arg(1) == Some("force-cookie")),
@@ -55,6 +57,13 @@ pub(super) fn role(b: &mut Build<'_>, timers: &Timers) -> ServerRole {
 }
 
 /// `ifconfig-pool-persist FILE [SECONDS]`; with 0 the file is only read [9.3].
+/// So many in so much time.
+fn rate(b: &mut Build<'_>, name: &str) -> Option<(u32, Duration)> {
+    let line = b.line(name)?;
+    let (count, seconds) = (b.number(line, 0, 1..=1_000_000)?, b.number(line, 1, 1..=86_400)?);
+    Some((count, Duration::from_secs(seconds.into())))
+}
+
 fn pool_persist(b: &mut Build<'_>, line: &Line) -> Option<PoolPersist> {
     let seconds = match line.arg(1) {
         Some(_) => b.number(line, 1, 0..=86_400)?,

@@ -23,7 +23,7 @@ super::rows! { "Process, log, scripts, management";
 "machine-readable-output", 0, 0, [BOTH], Ignored("the log has one format"), "log with time stamps for programs";
 "management", 2, 3, [BOTH], Done, "control socket for other programs";
 "management-client", 0, 0, [BOTH], Refused("the other program has to connect to sixgate; use `management`"), "connect to the management program";
-"management-client-auth", 0, 0, [SERVER], Refused("clients are known by their certificates; nobody is asked"), "let the management program approve clients";
+"management-client-auth", 0, 0, [SERVER], Done, "let the management program approve clients, by user name and password or whatever it likes";
 "management-client-group", 1, 1, [BOTH], Done, "group that may use the control socket";
 "management-client-pf", 0, 0, [SERVER], Refused("gone since OpenVPN 2.6; use the system's packet filter"), "packet filter by management";
 "management-client-user", 1, 1, [BOTH], Done, "user that may use the control socket";

@@ -36,6 +36,8 @@ fn flags_hold_only_the_words_the_client_knows() {
 fn role(topology: Topology) -> ServerRole {
     let net = "10.8.0.0/24".parse().unwrap();
     ServerRole {
+        connect_rate: None,
+        push_constraint: None,
         topology,
         v4: "10.8.0.1/24".parse().ok(),
         v4_peer: (topology != Topology::Subnet).then(|| [10, 8, 0, 2].into()),

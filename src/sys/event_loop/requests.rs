@@ -128,6 +128,13 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             Action::Halt(peer) => {
                 self.shell.engine.handle_reply(now, Reply::Dismiss { peer, halt: true });
             }
+            Action::Decide { ticket, outcome } => {
+                self.shell.engine.handle_reply(now, Reply::HookDone { ticket, outcome });
+            }
+            Action::Pend { ticket, timeout, message } => {
+                let reply = Reply::HookPending { ticket, timeout, method: String::new(), message };
+                self.shell.engine.handle_reply(now, reply);
+            }
             Action::Verb(verb) => logger::set_verb(verb),
             Action::Signal(signal) => {
                 let signal = match signal {

@@ -183,6 +183,10 @@ impl End {
                 let outcome = HookOutcome::Success { settings: String::new() };
                 request.ticket.map(|ticket| Reply::HookDone { ticket, outcome })
             }
+            Command::AskManagement(request) => {
+                let outcome = HookOutcome::Success { settings: String::new() };
+                Some(Reply::HookDone { ticket: request.ticket, outcome })
+            }
             Command::Deconfigure => {
                 self.host = None;
                 None
@@ -196,6 +200,8 @@ impl End {
             }
             Command::ClientUp(_)
             | Command::ClientDown(_)
+            | Command::ChallengeAnswer(..)
+            | Command::NeverMind(_)
             | Command::SavePool(_)
             | Command::KeepReachable(_)
             | Command::SaveDelegations(_)
