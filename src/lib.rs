@@ -58,7 +58,9 @@
 //! *WKc*: a client's wrapped tls-crypt-v2 key, which only the server can unwrap. *Key method 2*: the
 //! exchange of randoms, options and credentials inside TLS that precedes data keys. *Key id*: which
 //! of the overlapping data keys a packet uses. *Peer-id*: the number by which a server knows a
-//! client's data packets wherever they come from. *Float*: a client's change of address. *Push*: the
+//! client's data packets wherever they come from. *Float*: a client's change of address. *Line*: the
+//! server's connection to its provider, whose global IPv6 prefix clients' addresses follow; beside it is
+//! the *stable prefix*, in which tables know every client (`server::line`). *Push*: the
 //! configuration a server sends a client. Section numbers in brackets, such as \[2.4\], refer to the
 //! project's protocol reference.
 

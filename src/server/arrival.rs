@@ -10,7 +10,8 @@ use ipnet::IpNet;
 
 use crate::config::{Files, Topology, ccd};
 use crate::engine::{
-    ClientInfo, Command, DropReason, HookInput, HookKind, HookOutcome, HookRequest, PeerId,
+    ClientInfo, Command, DropReason, Environment, HookInput, HookKind, HookOutcome, HookRequest,
+    PeerId,
 };
 use crate::limits::MAX_MTU;
 use crate::server::auth::Refusal;
@@ -214,10 +215,13 @@ impl Server {
 
     /// Tells the script of an address that came or went with a prefix of the line. Its word on the
     /// client's own address has decided on this one, too.
-    pub(super) fn learnt_by_line(&mut self, net: IpNet, name: &str, up: bool) {
-        if !up {
-            return self.unlearn(net, None);
-        }
+    pub(super) fn learnt_by_line(
+        &mut self,
+        net: IpNet,
+        name: &str,
+        environment: Option<Environment>,
+    ) {
+        let Some(environment) = environment else { return self.unlearn(net, None) };
         if self.config.hooks.learn_address.is_none() {
             return;
         }
@@ -226,7 +230,7 @@ impl Server {
             kind: HookKind::LearnAddress,
             lane: ADDRESSES.to_owned(),
             arguments: vec!["add".to_owned(), describe(net), name.to_owned()],
-            environment: crate::engine::Environment::new(),
+            environment,
             input: HookInput::Nothing,
         })));
     }

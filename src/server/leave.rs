@@ -56,7 +56,7 @@ impl Server {
                     })));
                 }
                 self.commands.push_back(Command::ClientDown(Box::new(info)));
-                faces.into_iter().for_each(|face| self.show(face, &name, false));
+                faces.into_iter().for_each(|face| self.show(face, &name, None));
                 (lease, prefixes)
             }
             Stage::Handshake | Stage::Leaving { .. } => return,

@@ -5,6 +5,7 @@
 //!              inbound ─ control ──> peers by address and session id, else admit (strangers)
 //!                                    └> control: session events ─> auth ─> Command::Admit
 //! handle_reply steps ─> login, arrival: negotiate, pool.lease, scripts, routes.insert, push ─> Connected
+//!              line, renumber ─> PUSH_UPDATE or RESTART when the line's prefix changes
 //! handle_tun   outbound ─ routes.lookup ─> session.seal
 //! ```
 //!

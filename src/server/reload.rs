@@ -231,12 +231,13 @@ impl Server {
         let can = client.offer.push_update();
         let update = after.zip(review.before).and_then(|(after, before)| {
             let update = before.becomes(&after)?;
-            (update.is_empty() || can).then_some((update, push::messages(&after.options)))
+            (update.is_empty() || can).then_some((update, after.options))
         });
-        let (update, reply) = update.ok_or_else(|| again("its settings have changed"))?;
+        let (update, options) = update.ok_or_else(|| again("its settings have changed"))?;
         self.carry_on(now, id, fixed, settings);
         if !update.is_empty() {
-            self.update(id, update, reply).map_err(|()| again("its settings have changed"))?;
+            self.set_reply(now, id, options);
+            self.update(id, &update).map_err(|()| again("its settings have changed"))?;
         }
         if review.prove
             && let Some(entry) = self.peers.get_mut(id)
@@ -249,10 +250,9 @@ impl Server {
     }
 
     /// Tells a client what is pushed to it from now on.
-    fn update(&mut self, id: PeerId, update: Vec<String>, reply: Vec<String>) -> Result<(), ()> {
+    fn update(&mut self, id: PeerId, update: &[String]) -> Result<(), ()> {
         let Some(entry) = self.peers.get_mut(id) else { return Ok(()) };
         let Stage::Connected(client) = &mut entry.peer.stage else { return Ok(()) };
-        client.push = reply;
         // One that has not heard its first reply will hear this in it.
         let parts = update.iter().filter(|_| client.pushed.is_some());
         let session = &mut entry.peer.session;

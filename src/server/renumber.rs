@@ -11,7 +11,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::IpNet;
 
-use crate::engine::{Command, LinePrefix, PeerId};
+use crate::engine::{Command, Environment, LinePrefix, PeerId};
 use crate::server::peer::Stage;
 use crate::server::{Server, push};
 use crate::time::Now;
@@ -74,23 +74,38 @@ impl Server {
         let (settings, terms) = (&client.settings, &client.terms);
         let options =
             push::options(&self.role, Some(line), &self.push, places, settings, id, terms);
-        let reaches_it = options.iter().any(|option| option.starts_with("ifconfig-ipv6 "));
+        let own = format!("ifconfig-ipv6 {}/", line.told(lease).0);
+        let reaches_it = options.iter().any(|option| option.starts_with(&own));
         let (can, asked) = (client.offer.push_update(), client.pushed.is_some());
-        client.push = push::messages(&options);
+        let update = push::update(&options);
+        self.set_reply(now, id, options);
+        let Some(entry) = self.peers.get_mut(id) else { return };
+        let Stage::Connected(client) = &mut entry.peer.stage else { return };
         if !asked || !reaches_it {
             // It will hear it in its first reply, or never does.
             client.told = told;
             return;
         }
         let session = &mut entry.peer.session;
-        let mut update = push::update(&options).into_iter();
-        if can && update.all(|part| session.send_message(&part).is_ok()) {
+        if can && update.iter().all(|part| session.send_message(part).is_ok()) {
             (client.told, client.restart_due) = (told, None);
             self.touch(id);
         } else {
             client.restart_due = Some(now.mono + wait);
             self.watch(id);
         }
+    }
+
+    /// Sets what a client is told when it asks for its configuration, be it again.
+    pub(super) fn set_reply(&mut self, now: Now, id: PeerId, mut options: Vec<String>) {
+        let Some(client) = self.peers.get(id).and_then(|entry| entry.peer.client()) else { return };
+        let (token, username) = (client.token, client.who.username.clone());
+        if let Some(option) = self.token_option(now, token, &username) {
+            options.push((*option).clone());
+        }
+        let Some(entry) = self.peers.get_mut(id) else { return };
+        let Stage::Connected(client) = &mut entry.peer.stage else { return };
+        client.push = push::messages(&options);
     }
 
     /// Tells a client to connect again if it is its turn.
@@ -112,17 +127,19 @@ impl Server {
         let faces = client.lease.v6.map(|v6| line.faces(v6).collect()).unwrap_or_default();
         let old = core::mem::replace(&mut client.faces, faces);
         let (new, name) = (client.faces.clone(), client.who.name().to_owned());
+        let environment = client.environment.clone();
         old.iter()
             .filter(|face| !new.contains(face))
-            .for_each(|face| self.show(*face, &name, false));
+            .for_each(|face| self.show(*face, &name, None));
         new.iter()
             .filter(|face| !old.contains(face))
-            .for_each(|face| self.show(*face, &name, true));
+            .for_each(|face| self.show(*face, &name, Some(environment.clone())));
     }
 
-    /// An address in a prefix of the line leads to the client of this name from now on, or to nobody.
-    pub(super) fn show(&mut self, address: Ipv6Addr, name: &str, up: bool) {
-        self.commands.push_back(Command::Neighbour { address, up });
-        self.learnt_by_line(IpNet::from(std::net::IpAddr::V6(address)), name, up);
+    /// An address in a prefix of the line leads to the client of this name from now on, which scripts
+    /// know by this environment; without one, to nobody.
+    pub(super) fn show(&mut self, address: Ipv6Addr, name: &str, environment: Option<Environment>) {
+        self.commands.push_back(Command::Neighbour { address, up: environment.is_some() });
+        self.learnt_by_line(IpNet::from(std::net::IpAddr::V6(address)), name, environment);
     }
 }

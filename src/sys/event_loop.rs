@@ -270,14 +270,14 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             let news = match &mut self.shell.line {
                 Some(line) => {
                     self.shell.tunnel.restore();
-                    Reply::Prefixes(line.prefixes())
+                    line.prefixes().map(Reply::Prefixes)
                 }
                 None => {
                     self.shell.tunnel.follow();
-                    Reply::NetworkChanged
+                    Some(Reply::NetworkChanged)
                 }
             };
-            self.shell.engine.handle_reply(now, news);
+            news.into_iter().for_each(|news| self.shell.engine.handle_reply(now, news));
             self.drain(now);
         }
     }

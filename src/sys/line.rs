@@ -52,20 +52,18 @@ impl Line {
         Ok(Self { netlink, tunnel, own: settings.v6, neighbours })
     }
 
-    /// What the line gives at the moment.
-    pub fn prefixes(&mut self) -> Vec<LinePrefix> {
+    /// What the line gives at the moment; `None` when it cannot be told.
+    pub fn prefixes(&mut self) -> Option<Vec<LinePrefix>> {
         self.reassert();
         let interface = match &self.neighbours {
             None => self.tunnel,
             // By name, as it may be another one by now.
             Some(neighbours) => interface_index(&neighbours.device).unwrap_or(0),
         };
-        let all = self.netlink.assigned().unwrap_or_else(|error| {
-            log::warn!("addresses cannot be read: {error}");
-            Vec::new()
-        });
+        let all = self.netlink.assigned();
+        let all = all.inspect_err(|error| log::warn!("addresses cannot be read: {error}")).ok()?;
         let here = all.into_iter().filter(|assigned| assigned.interface == interface);
-        prefixes(here, self.own)
+        Some(prefixes(here, self.own))
     }
 
     /// A client's address comes or goes.
@@ -248,7 +246,7 @@ mod tests {
         tunnel.apply(&settings).unwrap();
         let follow = Follow::Neighbours("lan0".to_owned());
         let mut line = Line::open(&follow, tun.index(), &settings).unwrap();
-        let found = line.prefixes();
+        let found = line.prefixes().unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(
             (found[0].net.to_string().as_str(), found[0].preferred),
