@@ -183,6 +183,8 @@ pub enum Command {
     Configure(Box<TunnelSettings>),
     /// (Client) keep this address reachable outside the tunnel: the next server.
     KeepReachable(IpAddr),
+    /// (Client) what scripts are told about the server from now on.
+    Introduce(Environment),
     /// (Client) take back what `Configure` did.
     Deconfigure,
     /// With `ndp-proxy`: answer neighbours for this address, which is a client's, and route it into
@@ -320,6 +322,8 @@ pub struct TunnelSettings {
     pub mtu: u16,
     /// What to route where.
     pub routes: Vec<TunnelRoute>,
+    /// Whether everything goes into the tunnel (`redirect-gateway`): IPv4, IPv6.
+    pub redirected: [bool; 2],
     /// The VPN server's real address: keep reaching it outside the tunnel when a route covers it.
     pub server: Option<IpAddr>,
     /// Keep reaching the host's own DNS servers outside the tunnel.

@@ -299,7 +299,8 @@ fn a_client_is_told_where_the_stable_prefix_and_dns_are() {
     assert_eq!(routes(&net), ["fd00:6::/64", "fd00:7::/64"]);
     let after = settings(&net, node).clone();
     assert_eq!(after.v6_stable, before.v6);
-    assert_eq!(after.v6_peer.map(IpAddr::V6), None, "as it was");
+    let far_end: IpAddr = "2001:db8:1::1".parse().unwrap();
+    assert_eq!(after.v6_peer.map(IpAddr::V6), Some(far_end), "the server's, in the new prefix");
     assert_eq!((after.v4, after.dns), (before.v4, before.dns.clone()));
     net.reply(0, Reply::Prefixes(Vec::new()));
     net.run(20_000);

@@ -18,14 +18,16 @@ use super::traffic::{ICMP_RATE, Idle};
 use crate::buf::PacketMut;
 use crate::config::option::TunnelOption;
 use crate::config::{ClientRole, Config, Mssfix, Remote};
-use crate::engine::{Command, ExitReason, TunnelSettings};
+use crate::engine::{
+    Command, Environment, ExitReason, HookInput, HookKind, HookRequest, TunnelSettings,
+};
 use crate::limits::HEADROOM;
 use crate::random::Random;
 use crate::rate::RateLimit;
-use crate::session::data;
 use crate::session::{
     Authentication, PeerIdentity, Session, SessionConfig, SessionEvent, SessionFailure,
 };
+use crate::session::{CertificateInfo, data, describe};
 use crate::time::{Instant, Now};
 use crate::wire::message::{AuthFailure, Message};
 use crate::wire::mss::MssLimits;
@@ -82,6 +84,8 @@ pub(super) struct Connection {
     pub(super) phase: Phase,
     pub(super) collector: Collector,
     identity: Option<PeerIdentity>,
+    /// What scripts are told about the server.
+    pub(super) about: Environment,
     pub(super) server_options: String,
     /// Tunnel options the server has pushed, for updates to work on.
     pub(super) pushed: Vec<TunnelOption>,
@@ -127,6 +131,7 @@ impl Connection {
             phase: Phase::Handshake,
             collector: Collector::default(),
             identity: None,
+            about: Environment::new(),
             server_options: String::new(),
             pushed: Vec::new(),
             tunnel: None,
@@ -165,7 +170,7 @@ impl Connection {
     ) -> Option<Outcome> {
         while let Some(event) = self.session.poll_event() {
             match event {
-                SessionEvent::Authenticate(auth) => self.authenticated(now, *auth),
+                SessionEvent::Authenticate(auth) => self.authenticated(now, *auth, commands),
                 SessionEvent::Message(message) => {
                     self.message(now, message, config, role, commands);
                 }
@@ -190,8 +195,11 @@ impl Connection {
     }
 
     /// The server proved who it is; at a renegotiation it must be the same one [4.3].
-    fn authenticated(&mut self, now: Now, auth: Authentication) {
+    fn authenticated(&mut self, now: Now, auth: Authentication, commands: &mut VecDeque<Command>) {
         if !auth.renegotiation {
+            self.introduce(&auth);
+            commands.push_back(Command::Introduce(self.about.clone()));
+            commands.push_back(Command::RunHook(Box::new(self.ip_change())));
             self.identity = Some(auth.identity);
             self.server_options = auth.options;
             self.phase = Phase::Pull(now.mono + FIRST_REQUEST);
@@ -203,6 +211,34 @@ impl Connection {
                 false,
                 Duration::ZERO,
             );
+        }
+    }
+
+    /// Collects what scripts are told about the server.
+    fn introduce(&mut self, auth: &Authentication) {
+        describe::address(&mut self.about, "untrusted", self.server);
+        describe::address(&mut self.about, "trusted", self.server);
+        self.about.set("common_name", &auth.identity.common_name);
+        for (depth, der) in auth.chain.iter().enumerate() {
+            if let Some(info) = CertificateInfo::from_der(der) {
+                describe::certificate(&mut self.about, depth, &info);
+            }
+        }
+    }
+
+    fn ip_change(&self) -> HookRequest {
+        // As stock clients write it.
+        let family = if self.server.is_ipv6() { "[AF_INET6]" } else { "[AF_INET]" };
+        HookRequest {
+            ticket: None,
+            kind: HookKind::IpChange,
+            lane: HookKind::IpChange.directive().to_owned(),
+            arguments: vec![
+                format!("{family}{}", self.server.ip()),
+                self.server.port().to_string(),
+            ],
+            environment: Environment::new(),
+            input: HookInput::Nothing,
         }
     }
 

@@ -63,6 +63,10 @@ impl Connection {
         self.mss = self.mssfix.map(|mssfix| MssLimits::new(mssfix, params.overhead(), outer));
         info!("connected to {} with {}", self.server, cipher.as_str());
         self.pushed = pushed.options;
+        for (name, value) in &pushed.variables {
+            self.about.set(name, value);
+        }
+        commands.push_back(Command::Introduce(self.about.clone()));
         self.put_into_force(now, settled, commands);
         self.phase = Phase::Configuring;
         Ok(())

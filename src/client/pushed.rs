@@ -69,6 +69,8 @@ pub(super) struct Pushed {
     pub(super) token: Option<Zeroizing<String>>,
     /// `auth-token-user`: goes with it.
     pub(super) token_user: Option<String>,
+    /// `setenv-safe`: variables for scripts.
+    pub(super) variables: Vec<(String, String)>,
     /// Options without effect here, for the log.
     pub(super) unused: Vec<String>,
 }
@@ -188,6 +190,11 @@ impl Pushed {
             }
             Ok(Some(parsed)) if self.options.len() < MAX_PUSHED_ROUTES => self.options.push(parsed),
             Ok(Some(_)) => self.unused.push(option.to_owned()),
+            Ok(None) if matches!(words, ["setenv-safe", _] | ["setenv-safe", _, _]) => {
+                let (name, value) = (words.get(1), words.get(2).copied().unwrap_or_default());
+                self.variables
+                    .extend(name.map(|name| (format!("OPENVPN_{name}"), value.to_owned())));
+            }
             Ok(None) => match words.first().and_then(|name| directive::find(name)) {
                 Some(row) if row.places.contains(PUSHED) && is_harmless(row.status) => {}
                 Some(_) | None => self.unused.push(option.to_owned()),

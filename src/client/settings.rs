@@ -74,6 +74,7 @@ pub(super) fn settle(
     settled.tunnel.dns = option::dns(role.options.iter().chain(pushed));
     if role.route_noexec {
         settled.tunnel.routes.clear();
+        settled.tunnel.redirected = [false, false];
         (settled.tunnel.bypass_dns, settled.tunnel.block_local) = (false, false);
     }
     if role.ifconfig_noexec {
@@ -119,6 +120,8 @@ impl Fold {
             v4,
             v4_peer,
             v6,
+            v6_peer: self.v6.and_then(|(_, remote)| remote),
+            gateway: self.gateway,
             // Until the line has a global prefix, the two are one.
             v6_stable: self.v6_stable.filter(|net| v6.is_some_and(|v6| v6.addr() != net.addr())),
             // What is captured needs a device that takes it.
@@ -233,6 +236,10 @@ impl Fold {
             return;
         }
         let v4 = !self.redirect.not_ipv4;
+        tunnel.redirected = [
+            v4 && tunnel.v4.is_some(),
+            self.redirect.ipv6 && (tunnel.v6.is_some() || self.block_ipv6),
+        ];
         match (v4, tunnel.v4.is_some()) {
             (true, true) if self.redirect.def1 => {
                 let halves = [(Ipv4Addr::UNSPECIFIED, 1), (Ipv4Addr::new(128, 0, 0, 0), 1)];

@@ -86,6 +86,16 @@ impl Dns {
     /// Settles which of the two ways counts. Servers without an address are left out.
     pub(crate) fn settle(mut self) -> Self {
         self.servers.retain(|server| !server.addresses.is_empty());
+        // Scripts that know only the old way get the best server's in it.
+        if let (Some(best), true) = (self.servers.first(), self.foreign.is_empty()) {
+            let kind = |address: &IpAddr| if address.is_ipv6() { "DNS6" } else { "DNS" };
+            let addresses = best.addresses.iter().map(|(address, _)| address);
+            let addresses =
+                addresses.map(|address| format!("dhcp-option {} {address}", kind(address)));
+            let search = self.search.iter();
+            let search = search.map(|domain| format!("dhcp-option DOMAIN-SEARCH {domain}"));
+            self.foreign = addresses.chain(search).collect();
+        }
         let (plain, domains) =
             (core::mem::take(&mut self.plain), core::mem::take(&mut self.domains));
         if self.servers.is_empty() && !plain.is_empty() {

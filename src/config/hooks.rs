@@ -24,6 +24,8 @@ pub struct Hooks {
     pub route_up: Option<Program>,
     /// `route-pre-down`.
     pub route_pre_down: Option<Program>,
+    /// `ipchange`.
+    pub ipchange: Option<Program>,
     /// `tls-verify`.
     pub tls_verify: Option<Program>,
     /// `tls-crypt-v2-verify`.

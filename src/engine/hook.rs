@@ -40,6 +40,8 @@ kinds! {
     RouteUp => "route-up", "route-up";
     /// Routes are about to be removed.
     RoutePreDown => "route-pre-down", "route-pre-down";
+    /// (Client) the server has proved who it is; this is where it is.
+    IpChange => "ipchange", "ipchange";
     /// One certificate of a peer's chain: may it come in?
     TlsVerify => "tls-verify", "tls-verify";
     /// The metadata of a peer's tls-crypt-v2 key: may it come in?

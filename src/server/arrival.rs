@@ -22,6 +22,7 @@ use crate::server::steps::{ADDRESSES, Next};
 use crate::server::{Server, environment, push};
 use crate::session::DataParams;
 use crate::session::data::Format;
+use crate::session::describe;
 use crate::session::keys::Derivation;
 use crate::time::Now;
 
@@ -93,7 +94,7 @@ impl Server {
         let told = push::interface(&role, line, place.lease, place.fixed, &applicant.settings);
         let environment = &mut applicant.case.environment;
         environment.set("common_name", applicant.case.who.name());
-        environment::address(environment, "trusted", from);
+        describe::address(environment, "trusted", from);
         environment::arrival(environment, now.unix);
         environment::addresses(environment, &told, role.topology == Topology::Subnet);
         for (name, value) in &applicant.settings.variables {

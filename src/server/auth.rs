@@ -6,12 +6,12 @@
 use crate::config::hooks::ClientCertificate;
 use crate::engine::{Environment, PeerId};
 use crate::limits::MAX_NAME;
+use crate::server::Server;
 use crate::server::case::{Case, Step};
 use crate::server::negotiate::{NO_SHARED_CIPHER, Offer};
 use crate::server::peer::{Applicant, Stage, Who};
 use crate::server::token::Tokens;
-use crate::server::{Server, environment};
-use crate::session::Authentication;
+use crate::session::{Authentication, describe};
 use crate::time::Now;
 use crate::wire::message::{AuthFailure, Ending, Message};
 
@@ -75,7 +75,7 @@ impl Server {
             Stage::Handshake | Stage::Asking(_) | Stage::Leaving { .. } => {
                 let mut environment = Environment::new();
                 if self.scripts {
-                    environment::address(&mut environment, "untrusted", from);
+                    describe::address(&mut environment, "untrusted", from);
                 }
                 environment
             }

@@ -11,9 +11,8 @@ use crate::engine::{
 use crate::server::Server;
 use crate::server::auth::Refusal;
 use crate::server::case::{Case, Step};
-use crate::server::environment;
 use crate::server::peer::Stage;
-use crate::session::CertificateInfo;
+use crate::session::{CertificateInfo, describe};
 use crate::time::Now;
 use crate::wire::message::Message;
 
@@ -123,7 +122,7 @@ impl Server {
         let Some(info) = info else {
             return Err(Refusal::Denied("its certificate cannot be read".to_owned()));
         };
-        environment::certificate(&mut case.environment, depth, &info);
+        describe::certificate(&mut case.environment, depth, &info);
         if depth == 0 {
             let name = case.who.identity.common_name.clone();
             case.environment.set("common_name", name);

@@ -33,6 +33,7 @@ mod channel;
 pub mod cipher;
 mod credentials;
 pub mod data;
+pub mod describe;
 mod event;
 #[doc(hidden)]
 pub mod fuzz;

@@ -24,7 +24,7 @@ use std::time::Duration;
 use self::packets::{Inbound, Outgoing};
 use super::clock::Clock;
 use super::ctl_socket::{ControlSocket, MAX_CONNECTIONS};
-use super::hooks::Hooks;
+use super::hooks::{Hooks, surroundings};
 use super::line::Line;
 use super::poll::PollSet;
 use super::reports::Reports;
@@ -357,6 +357,8 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             }
             Command::Configure(settings) => {
                 shell.reports.configured(&settings, false);
+                let gateways = shell.tunnel.default_gateways();
+                surroundings::of_host(shell.hooks.surroundings(), gateways);
                 let result = shell.tunnel.apply(&settings);
                 // With an `up` script, the answer comes when that has ended.
                 if result.is_ok() {
@@ -367,6 +369,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                 }
                 self.serve_hooks(now);
             }
+            Command::Introduce(server) => shell.hooks.introduce(server),
             Command::Deconfigure => {
                 shell.reports.deconfigured();
                 shell.hooks.take_down(|| shell.tunnel.revert());

@@ -164,6 +164,12 @@ impl Outside {
         }
     }
 
+    /// The next router that the host itself has for exactly this destination or a wider one.
+    pub(super) fn gateway(&self, netlink: &mut Netlink, destination: IpNet) -> Option<IpAddr> {
+        let table = netlink.main_routes(destination.addr().is_ipv6()).ok()?;
+        self.best(&table, destination)?.gateway
+    }
+
     /// Longest prefix, then smallest metric, of the routes that are not ours.
     fn best(&self, table: &[Route], destination: IpNet) -> Option<Route> {
         let ours = |route: &Route| {

@@ -8,7 +8,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::delegated::Delegated;
 use super::netlink::{Netlink, Route};
@@ -103,6 +103,12 @@ impl TunnelConfig {
         self.remove_routes(|_| true);
         self.outside.revert(&mut self.netlink);
         self.remove_addresses(&[]);
+    }
+
+    /// The host's own routers to everywhere, IPv4 and IPv6: what there would be without the tunnel.
+    pub fn default_gateways(&mut self) -> [Option<IpAddr>; 2] {
+        let anywhere = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+        anywhere.map(|net| self.outside.gateway(&mut self.netlink, net))
     }
 
     /// The next server: its packets must find the way while routes of the last tunnel remain.

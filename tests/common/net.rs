@@ -316,6 +316,7 @@ impl Net {
                 | Command::SavePool(_)
                 | Command::SaveDelegations(_)
                 | Command::Neighbour { .. }
+                | Command::Introduce(_)
                 | Command::KeepReachable(_) => None,
             };
             node.commands.push(command);

@@ -23,6 +23,7 @@ pub(super) fn hooks(b: &mut Build<'_>, wrap: &Wrapping) -> Hooks {
         down: program("down"),
         route_up: program("route-up"),
         route_pre_down: program("route-pre-down"),
+        ipchange: program("ipchange"),
         tls_verify: program("tls-verify"),
         tls_crypt_v2_verify: program("tls-crypt-v2-verify"),
         auth_user_pass_verify: program("auth-user-pass-verify"),

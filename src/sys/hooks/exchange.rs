@@ -126,6 +126,7 @@ impl Exchange {
             | HookKind::Down
             | HookKind::RouteUp
             | HookKind::RoutePreDown
+            | HookKind::IpChange
             | HookKind::TlsVerify
             | HookKind::TlsCryptV2Verify
             | HookKind::ClientDisconnect

@@ -45,6 +45,8 @@ pub struct Hooks {
     folder: PathBuf,
     /// What every script gets to see.
     surroundings: Environment,
+    /// What every script of a client gets to see of its server.
+    peer: Environment,
     /// How long a script may take.
     limit: Duration,
     waiting: VecDeque<HookRequest>,
@@ -86,7 +88,16 @@ impl Hooks {
             surroundings.set(name, value);
         }
         let (waiting, jobs, device) = (VecDeque::new(), Vec::new(), device::Device::default());
-        Self { config, folder, surroundings, limit, waiting, jobs, device }
+        Self {
+            config,
+            folder,
+            surroundings,
+            peer: Environment::new(),
+            limit,
+            waiting,
+            jobs,
+            device,
+        }
     }
 
     /// Goes by another configuration from now on; scripts that run already are not concerned.
@@ -106,6 +117,11 @@ impl Hooks {
         &mut self.surroundings
     }
 
+    /// A client's server, in place of the one before it.
+    pub fn introduce(&mut self, peer: Environment) {
+        self.peer = peer;
+    }
+
     fn program(&self, kind: HookKind) -> Option<&Program> {
         let config = &self.config;
         let program = match kind {
@@ -113,6 +129,7 @@ impl Hooks {
             HookKind::Down => &config.down,
             HookKind::RouteUp => &config.route_up,
             HookKind::RoutePreDown => &config.route_pre_down,
+            HookKind::IpChange => &config.ipchange,
             HookKind::TlsVerify => &config.tls_verify,
             HookKind::TlsCryptV2Verify => &config.tls_crypt_v2_verify,
             HookKind::AuthUserPassVerify => &config.auth_user_pass_verify,
@@ -197,6 +214,7 @@ impl Hooks {
     fn start(&mut self, now: Instant, request: HookRequest) -> Option<Reply> {
         let program = self.program(request.kind)?;
         let mut environment = self.surroundings.clone();
+        environment.extend(&self.peer);
         environment.extend(&request.environment);
         environment.set("script_type", request.kind.script_type());
         if let Some(arrival) = environment.value("time_unix").and_then(|unix| unix.parse().ok()) {

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::config::dns::Dns;
 use crate::config::{Config, Role};
 use crate::config::{DELEGATED_PREFIX, STABLE_ADDRESS};
-use crate::engine::{Environment, TunnelSettings, Via};
+use crate::engine::{Environment, TunnelRoute, TunnelSettings, Via};
 use crate::time::UnixTime;
 
 /// About the process: set once.
@@ -49,6 +49,15 @@ pub fn of_process(environment: &mut Environment, config: &Config, device: &str, 
     }
 }
 
+/// About the host: its routers to everywhere, by IPv4 and by IPv6.
+pub fn of_host(environment: &mut Environment, gateways: [Option<IpAddr>; 2]) {
+    for (name, gateway) in ["route_net_gateway", "net_gateway_ipv6"].into_iter().zip(gateways) {
+        if let Some(gateway) = gateway {
+            environment.set(name, gateway);
+        }
+    }
+}
+
 /// About the tunnel: set again whenever its addresses and routes change. What an IPv4 variable
 /// says, its IPv6 twin says, too.
 pub fn of_tunnel(environment: &mut Environment, tunnel: &TunnelSettings) {
@@ -83,25 +92,27 @@ pub fn of_tunnel(environment: &mut Environment, tunnel: &TunnelSettings) {
 
 /// What is known once `up` has run: whether everything goes into the tunnel.
 pub fn of_redirection(environment: &mut Environment, tunnel: &TunnelSettings) {
-    let is_default = |net: &IpNet| net.prefix_len() <= 1;
-    let redirected = |v6: bool| {
-        tunnel.routes.iter().any(|route| {
-            matches!(route.destination, IpNet::V6(_)) == v6 && is_default(&route.destination)
-        })
-    };
-    environment.set("redirect_gateway", u8::from(redirected(false)));
-    for (v6, name) in
-        [(false, "route_redirect_gateway_ipv4"), (true, "route_redirect_gateway_ipv6")]
+    let [v4, v6] = tunnel.redirected;
+    environment.set("redirect_gateway", u8::from(v4));
+    for (redirected, name) in
+        [(v4, "route_redirect_gateway_ipv4"), (v6, "route_redirect_gateway_ipv6")]
     {
-        if redirected(v6) {
+        if redirected {
             environment.set(name, 1);
         }
     }
 }
 
 fn routes(environment: &mut Environment, tunnel: &TunnelSettings) {
+    let outside = |v6| environment.value(if v6 { "net_gateway_ipv6" } else { "route_net_gateway" });
+    let outside = [false, true].map(|v6| outside(v6).and_then(|text| text.parse().ok()));
     let (mut v4, mut v6) = (0, 0);
-    for route in &tunnel.routes {
+    // What takes the place of the IPv4 default route has a variable of its own.
+    let is_listed = |route: &&TunnelRoute| match route.destination {
+        IpNet::V4(net) => !tunnel.redirected[0] || net.prefix_len() > 1,
+        IpNet::V6(_) => true,
+    };
+    for route in tunnel.routes.iter().filter(is_listed) {
         let (prefix, number) = match route.destination {
             IpNet::V4(net) => {
                 v4 += 1;
@@ -119,7 +130,8 @@ fn routes(environment: &mut Environment, tunnel: &TunnelSettings) {
             (Via::Router(router), _) => Some(router),
             (Via::Tunnel, IpNet::V4(_)) => tunnel.gateway.or(tunnel.v4_peer).map(IpAddr::V4),
             (Via::Tunnel, IpNet::V6(_)) => tunnel.v6_peer.map(IpAddr::V6),
-            (Via::Outside, _) => None,
+            (Via::Outside, IpNet::V4(_)) => outside[0],
+            (Via::Outside, IpNet::V6(_)) => outside[1],
         };
         if let Some(gateway) = gateway {
             environment.set(&format!("{prefix}_gateway_{number}"), gateway);
@@ -171,7 +183,6 @@ pub fn device_arguments(device: &str, tunnel: &TunnelSettings, context: &str) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::TunnelRoute;
 
     fn value<'a>(environment: &'a Environment, name: &str) -> &'a str {
         environment.value(name).unwrap_or("(unset)")
@@ -195,6 +206,7 @@ mod tests {
                 route("2000::/3", Via::Tunnel, 0),
                 route("::/0", Via::Tunnel, 0),
             ],
+            redirected: [false, true],
             ..TunnelSettings::default()
         };
         let mut environment = Environment::new();

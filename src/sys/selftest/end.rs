@@ -205,6 +205,7 @@ impl End {
             | Command::SavePool(_)
             | Command::KeepReachable(_)
             | Command::SaveDelegations(_)
+            | Command::Introduce(_)
             | Command::Neighbour { .. } => None,
         }
     }
