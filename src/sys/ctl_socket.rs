@@ -1,7 +1,8 @@
 //! The control socket: how `sixgate status` and `sixgate client revoke` talk to a running process.
 //!
-//! A Unix socket in the state folder that only its owner may open. One line asks, text answers,
-//! then the connection ends:
+//! A Unix socket that only its owner may open, for each state folder one: in `/var/run/sixgate`, as
+//! the folder itself is flash on a router; or in the folder, for those who may not write there. One
+//! line asks, text answers, then the connection ends:
 //!
 //! ```text
 //! status [json]          clients, counters
@@ -17,15 +18,20 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use sha2::{Digest, Sha256};
 
 use crate::limits::MAX_NAME;
 use crate::pki::index::Serial;
 use crate::time::Instant;
 
+/// Where sockets are, in memory.
+const RUNTIME_DIR: &str = "/var/run/sixgate";
 /// Name of the socket within the state folder.
 const FILE_NAME: &str = "control";
 /// Connections served at once; more wait in the kernel.
@@ -100,24 +106,39 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Opens the socket in `folder`; an error when another process serves that folder.
+    /// Opens the socket of `folder`; an error when another process serves that folder.
     pub fn bind(folder: &Path) -> Result<Self, String> {
-        let path = folder.join(FILE_NAME);
-        let explain = |error: io::Error| format!("control socket {}: {error}", path.display());
-        match UnixStream::connect(&path) {
-            Ok(_) => {
-                return Err(format!("sixgate is already running with {}", folder.display()));
+        Self::bind_below(Path::new(RUNTIME_DIR), folder)
+    }
+
+    fn bind_below(runtime: &Path, folder: &Path) -> Result<Self, String> {
+        let places = places(runtime, folder);
+        for path in &places {
+            match UnixStream::connect(path) {
+                Ok(_) => {
+                    return Err(format!("sixgate is already running with {}", folder.display()));
+                }
+                // Left behind by a process that was killed.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    fs::remove_file(path)
+                        .map_err(|error| format!("control socket {}: {error}", path.display()))?;
+                }
+                Err(_) => {}
             }
-            // Left behind by a process that was killed.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(&path).map_err(explain)?;
-            }
-            Err(_) => {}
         }
-        let listener = UnixListener::bind(&path).map_err(explain)?;
-        // Until here the umask decides; the state folder itself is closed to others.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(explain)?;
-        listener.set_nonblocking(true).map_err(explain)?;
+        let _ = fs::DirBuilder::new().mode(0o700).create(runtime);
+        let [memory, state] = places;
+        let (listener, path) = match UnixListener::bind(&memory) {
+            Ok(listener) => (listener, memory),
+            Err(_) => match UnixListener::bind(&state) {
+                Ok(listener) => (listener, state),
+                Err(error) => return Err(format!("control socket {}: {error}", state.display())),
+            },
+        };
+        // Until here the umask decides; the folders themselves are closed to others.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+            .and_then(|()| listener.set_nonblocking(true))
+            .map_err(|error| format!("control socket {}: {error}", path.display()))?;
         Ok(Self { listener, path, connections: Vec::with_capacity(MAX_CONNECTIONS) })
     }
 
@@ -206,6 +227,15 @@ impl Connection {
     }
 }
 
+/// Where the socket of a state folder may be. Paths of sockets are short: hence a digest of the
+/// folder's.
+fn places(runtime: &Path, folder: &Path) -> [PathBuf; 2] {
+    let whole = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    let digest = Sha256::digest(whole.as_os_str().as_bytes());
+    let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    [runtime.join(name), folder.join(FILE_NAME)]
+}
+
 /// Why no answer came.
 #[derive(Debug)]
 pub enum AskError {
@@ -217,11 +247,12 @@ pub enum AskError {
 
 /// Asks the process that serves `folder`, and waits for the answer.
 pub fn ask(folder: &Path, request: &str) -> Result<String, AskError> {
-    let mut stream =
-        UnixStream::connect(folder.join(FILE_NAME)).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning,
-            _ => AskError::Io(error),
-        })?;
+    let [memory, state] = places(Path::new(RUNTIME_DIR), folder);
+    let connected = UnixStream::connect(memory).or_else(|_| UnixStream::connect(state));
+    let mut stream = connected.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning,
+        _ => AskError::Io(error),
+    })?;
     let mut answer = String::new();
     stream
         .set_read_timeout(Some(PATIENCE))
@@ -261,7 +292,7 @@ mod tests {
     fn a_question_is_answered_and_the_socket_is_private() {
         let folder = folder("ctl");
         let mut socket = ControlSocket::bind(&folder).unwrap();
-        let mode = fs::metadata(folder.join(FILE_NAME)).unwrap().permissions().mode();
+        let mode = fs::metadata(&socket.path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(ControlSocket::bind(&folder).unwrap_err().contains("already running"));
         let asker = std::thread::spawn({
@@ -279,11 +310,33 @@ mod tests {
     }
 
     #[test]
+    fn the_socket_is_in_memory_where_that_is_possible() {
+        let folder = folder("place");
+        let runtime = folder.join("run");
+        let socket = ControlSocket::bind_below(&runtime, &folder).unwrap();
+        assert_eq!(socket.path.parent(), Some(runtime.as_path()));
+        assert_eq!(fs::metadata(&runtime).unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(!folder.join(FILE_NAME).exists());
+        // Another way to write the same folder.
+        let same = folder.join("run/..");
+        let error = ControlSocket::bind_below(&runtime, &same).unwrap_err();
+        assert!(error.contains("already running"), "{error}");
+        drop(socket);
+        let nowhere = folder.join("not/there");
+        let socket = ControlSocket::bind_below(&nowhere, &folder).unwrap();
+        assert_eq!(socket.path, folder.join(FILE_NAME));
+        let error = ControlSocket::bind_below(&runtime, &folder).unwrap_err();
+        assert!(error.contains("already running"), "{error}");
+        drop(socket);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn dawdlers_and_babblers_are_cut_off() {
         let folder = folder("slow");
         let mut socket = ControlSocket::bind(&folder).unwrap();
-        let silent = UnixStream::connect(folder.join(FILE_NAME)).unwrap();
-        let mut babbler = UnixStream::connect(folder.join(FILE_NAME)).unwrap();
+        let silent = UnixStream::connect(&socket.path).unwrap();
+        let mut babbler = UnixStream::connect(&socket.path).unwrap();
         babbler.write_all(&[b'x'; MAX_REQUEST + 600]).unwrap();
         socket.serve(Instant::ZERO, |_| String::new());
         assert_eq!(socket.connections.len(), 1, "the babbler is gone");

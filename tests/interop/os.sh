@@ -100,7 +100,7 @@ state() {
   pid=$!
   pids+=("$pid")
   for _ in {1..100}; do
-    [[ -S $dir/control ]] && break
+    grep -q 'running: ' "$work/out" && break
     sleep 0.1
   done
   kill "$pid"
@@ -217,7 +217,10 @@ sysctl -qw net.ipv6.conf.default.disable_ipv6=0
 # ---- Control socket, signals, background ----------------------------------------------------------
 
 start up "$bin" up --dir "$dir" --endpoint vpn.example.net
-check 'the control socket is private' test "$(stat -c %a "$dir/control")" = 600
+# In memory, called after a digest of the state folder's name.
+socket=/var/run/sixgate/$(realpath "$dir" | tr -d '\n' | sha256sum | cut -c-16)
+check 'the control socket is private' test "$(stat -c '%a %F' "$socket")" = '600 socket'
+check 'nothing but keys and texts is in the state folder' test -z "$(find "$dir" ! -type f ! -type d)"
 fails 'twice' 'already running' "$bin" up --dir "$dir"
 start_pid=$pid
 "$bin" status --dir "$dir" >"$work/status" 2>&1
@@ -227,7 +230,7 @@ check 'status' grep -q "^sixgate .* pid $start_pid clients 0" "$work/status"
 check 'revoke tells the server' grep -q 'gone is revoked; 0 connections ended' "$work/status"
 check 'the profile has the endpoint' grep -q '^remote vpn.example.net 1194' "$dir/clients/client1.ovpn"
 stop up 0
-check 'the control socket is gone' test ! -e "$dir/control"
+check 'the control socket is gone' test ! -e "$socket"
 start again "$bin" up --dir "$dir"
 check 'a second start makes nothing' lacks '^made ' cat "$work/stdout"
 kill -USR2 "$pid"
