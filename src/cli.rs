@@ -34,6 +34,8 @@ pub enum Command {
     /// `selftest`.
     #[cfg(feature = "selftest")]
     Selftest,
+    /// `doctor`.
+    Doctor(Doctor),
     /// OpenVPN's way: these arguments are its directives.
     OpenVpn(Vec<String>),
     /// Print this text and be done.
@@ -64,6 +66,7 @@ enum Subcommand {
     Status(Status),
     #[cfg(feature = "selftest")]
     Selftest(Selftest),
+    Doctor(Doctor),
 }
 
 /// Start a server that needs no configuration. The first start makes certificates, networks and a
@@ -220,6 +223,19 @@ pub struct Status {
 #[argh(subcommand, name = "selftest")]
 struct Selftest {}
 
+/// Find what stands between this server and its clients, and how to mend it. Changes nothing.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "doctor")]
+pub struct Doctor {
+    /// state folder of the server (default: /etc/sixgate)
+    #[argh(option, default = "default_dir()", arg_name = "dir")]
+    pub dir: PathBuf,
+
+    /// configuration, if it is not that of OpenWrt's service or in the state folder
+    #[argh(option, arg_name = "file")]
+    pub config: Option<PathBuf>,
+}
+
 fn default_dir() -> PathBuf {
     PathBuf::from(crate::sys::state::DEFAULT_DIR)
 }
@@ -254,6 +270,7 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
             Subcommand::Status(status) => Command::Status(status),
             #[cfg(feature = "selftest")]
             Subcommand::Selftest(_) => Command::Selftest,
+            Subcommand::Doctor(doctor) => Command::Doctor(doctor),
             Subcommand::Client(Client { command }) => match command {
                 ClientCommand::Add(add) => Command::ClientAdd(add),
                 ClientCommand::List(list) => Command::ClientList(list),

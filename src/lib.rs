@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! main.rs ─> sys/ ─> server/ | client/ ─> session/ ─> wire/
-//!                     leaves, pure: config/ manage/ offload/ pki/ selftest/ buf limits random time engine
+//!                 leaves, pure: config/ doctor/ manage/ offload/ pki/ selftest/ buf limits random time engine
 //! ```
 //!
 //! # The rings, and what each does not do
@@ -21,7 +21,8 @@
 //!   outside: what they want done leaves as [`engine::Command`]s.
 //! * [`config`] reads OpenVPN configuration files into one checked, typed value; [`pki`] issues the
 //!   certificates and profiles of the built-in certificate authority; [`manage`] speaks OpenVPN's
-//!   management protocol and prints its status formats.
+//!   management protocol and prints its status formats; [`doctor`] judges what stands between a
+//!   server and its clients.
 //! * [`offload`] takes pieces of many packets apart and puts them together, so that one system call
 //!   moves many packets; it knows headers and checksums, no devices.
 //! * `selftest` has hosts and a whole site in memory, with which `sixgate selftest` tries both engines
@@ -71,6 +72,7 @@ pub mod buf;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod doctor;
 pub mod engine;
 pub mod limits;
 pub mod manage;

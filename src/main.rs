@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use sixgate::cli::{self, Command};
 use sixgate::sys::reload::Source;
-use sixgate::sys::{client_set, commands, service};
+use sixgate::sys::{client_set, commands, doctor, service};
 
 /// See Cargo.toml.
 #[cfg(target_env = "musl")]
@@ -49,6 +49,7 @@ fn execute(command: Command) -> Result<(), String> {
         Command::Status(options) => commands::status(&options),
         #[cfg(feature = "selftest")]
         Command::Selftest => sixgate::sys::selftest::run(),
+        Command::Doctor(options) => doctor::doctor(&options),
         Command::Print(text) => commands::print(&text),
     }
 }

@@ -23,6 +23,7 @@ const RINGS: &[(&str, &[&str])] = &[
     ("pki", &["limits", "random", "time", "wire"]),
     ("selftest", &["config", "pki", "random", "time", "wire"]),
     ("manage", &["config", "engine", "limits", "time"]),
+    ("doctor", &["time"]),
     ("offload", &["buf", "engine", "limits", "wire"]),
     ("session", &["buf", "config", "engine", "limits", "random", "time", "wire"]),
     (

@@ -21,6 +21,7 @@ pub mod clock;
 pub mod commands;
 pub mod ctl_socket;
 pub mod delegated;
+pub mod doctor;
 pub mod event_loop;
 pub mod hooks;
 pub mod line;

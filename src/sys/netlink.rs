@@ -7,7 +7,8 @@
 
 mod answer;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -154,12 +155,15 @@ impl Netlink {
         Ok(Self { fd, sequence: 0 })
     }
 
-    /// Sets the MTU in bytes and brings the interface up.
+    /// Sets the MTU in bytes and brings the interface up. One that is right already stays: there is
+    /// nothing to change, and qemu-user garbles the attribute where byte orders differ.
     pub fn bring_up(&mut self, interface: u32, mtu: u16) -> io::Result<()> {
         let (flags, change_mask) = (LinkFlags::Up, LinkFlags::Up);
         let header = LinkHeader { index: interface, flags, change_mask, ..LinkHeader::default() };
+        let now = fs::read_to_string(format!("/sys/class/net/{}/mtu", interface_name(interface)));
+        let new = now.map_or(true, |now| now.trim().parse() != Ok(mtu));
         let mtu = DefaultNla::new(libc::IFLA_MTU, u32::from(mtu).to_ne_bytes().to_vec());
-        self.execute(Request::SetLink(header, vec![mtu]), 0)
+        self.execute(Request::SetLink(header, new.then_some(mtu).into_iter().collect()), 0)
     }
 
     /// Deletes an interface under the hands of its user.
@@ -436,6 +440,15 @@ pub fn interface_index(name: &str) -> io::Result<u32> {
         0 => Err(io::Error::last_os_error()),
         index => Ok(index),
     }
+}
+
+/// The name of an interface; empty when it is gone.
+pub fn interface_name(index: u32) -> String {
+    let mut name = [0_u8; libc::IF_NAMESIZE];
+    // SAFETY: `name` has the size that the call asks for.
+    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr().cast()) };
+    let text = CStr::from_bytes_until_nul(&name).ok().filter(|_| !found.is_null());
+    text.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]
