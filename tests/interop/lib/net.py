@@ -67,8 +67,8 @@ class Net:
 
     def __init__(self, clients: int):
         self._prefix = f"sixgate-{os.getpid()}-{next(_numbers)}"
-        self._wire = self._namespace("wire")
-        bridge = Host(self._wire, 0)
+        self.wire = self._namespace("wire")
+        bridge = Host(self.wire, 0)
         bridge.ip("link set lo up", "link add br0 type bridge forward_delay 0", "link set br0 up")
         self.server = self._host(bridge, "server", 1)
         self.clients = [self._host(bridge, f"client{n}", 10 + n) for n in range(1, clients + 1)]
@@ -84,7 +84,7 @@ class Net:
 
     def _host(self, bridge: Host, role: str, number: int) -> Host:
         host = Host(self._namespace(role), number)
-        host.ip(f"link add eth0 type veth peer name p{number} netns {self._wire}", "link set lo up",
+        host.ip(f"link add eth0 type veth peer name p{number} netns {self.wire}", "link set lo up",
                 "link set eth0 up", f"addr add {host.v4}/24 dev eth0", f"addr add {host.v6}/64 dev eth0 nodad")
         bridge.ip(f"link set p{number} master br0 up")
         return host

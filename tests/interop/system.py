@@ -1,0 +1,101 @@
+"""The package on a whole router (lib/machine.py), serving stock clients: MIPS little-endian, a real
+kernel's device and offloads, OpenWrt's init script, memory as it is there."""
+
+import re
+
+from lib.case import add, tunnel_addresses
+from lib.machine import Machine
+from lib.peers import Client, Wrap
+from lib.process import Failure
+
+CONFIG = """
+config server 'server'
+	option endpoint '203.0.113.1'
+	option network 'auto'
+	option network6 'auto'
+	list access 'router'
+	list access 'lan'
+	list reachable_from 'lan'
+config client
+	option name 'phone'
+	option ipv6 '::77'
+	list network '192.168.50.0/24'
+"""
+
+# What a running server may need, in KiB. It is what is reached, and only ever lowered; the goal is 4096.
+MEMORY_KIB, MEMORY_PER_CLIENT_KIB = 4640, 24
+
+
+def profile_client(t, router: Machine, name: str, number: int) -> Client:
+    """A stock client with the profile that the router made."""
+    profile = t.write(f"{name}.ovpn", router.run(f"cat /etc/sixgate/clients/{name}.ovpn"))
+    client = Client(t, t.net.clients[number - 1], name, Wrap("none", t.shared), profile=profile)
+    client.start()
+    client.wait_up(timeout=90)
+    return client
+
+
+def transfer(t, router: Machine, client: Client, address: str, mebibytes: int) -> None:
+    """TCP to the router and back, all of it arriving."""
+    size = mebibytes << 20
+    router.run(f"head -c {size} /dev/zero >/tmp/back; (nc -l -p 5001 | wc -c >/tmp/received; "
+               "nc -l -p 5002 </tmp/back >/dev/null) >/dev/null 2>&1 &")
+    talk = ("import socket,sys,time\n"
+            "def connect(port):\n"
+            "    for left in range(100, -1, -1):\n"
+            "        try: return socket.create_connection((sys.argv[1], port), 60)\n"
+            "        except ConnectionRefusedError:\n"
+            "            if not left: raise\n"
+            "            time.sleep(0.1)\n"
+            "out = connect(5001); out.sendall(bytes(int(sys.argv[2]))); out.close()\n"
+            "back = connect(5002); got = 0\n"
+            "while data := back.recv(65536): got += len(data)\n"
+            "print(got)\n")
+    back = client.host.run("python3", "-c", talk, address, size, timeout=180).stdout.strip()
+    there = router.run("cat /tmp/received").strip()
+    if (there, back) != (str(size), str(size)):
+        raise Failure(f"of {size} bytes {there} arrived there and {back} back")
+
+
+def serves_stock_clients(t):
+    router = Machine(t, CONFIG)
+    router.run("service sixgate start")
+    router.process.expect("running: sixgate0", timeout=60)
+    t.ping(t.net.clients[0], "203.0.113.1")
+    clients = [profile_client(t, router, name, number) for number, name in enumerate(("phone", "client1"), 1)]
+    text = router.run("ip addr show dev sixgate0")
+    addresses = [re.search(rf"{word} ([0-9a-f.:]+)/\d+ scope global", text)[1] for word in ("inet", "inet6")]
+    own6 = tunnel_addresses(clients[0].host)[1]
+    if not own6.endswith("::77"):
+        raise Failure(f"phone has {own6}, not ::77")
+    for client in clients:
+        for address in addresses:
+            t.ping(client.host, address)
+            t.ping(client.host, address, size=1400, count=2)
+    for address in addresses:
+        transfer(t, router, clients[0], address, mebibytes=1)
+    status = router.run("service sixgate status")
+    for name in ("phone", "client1"):
+        if f"client '{name}' from 203.0.113." not in status:
+            raise Failure(f"{name} is not in the status:\n{status}")
+    offload = re.search(r"^offload tun (.*) udp (.*)$", status, re.M)
+    if not offload or "off" in offload[0].split():
+        raise Failure(f"the kernel can, and we do not: {offload and offload[0]}\n{status}")
+    if "route" not in router.run("ip route show 192.168.50.0/24 | sed 's/^/route /'"):
+        raise Failure("no route to phone's network")
+    flash = router.run("find /etc/sixgate ! -type d ! -type f")
+    if flash:
+        raise Failure(f"not for flash: {flash}")
+    memory = router.memory()
+    limit = MEMORY_KIB + MEMORY_PER_CLIENT_KIB * len(clients)
+    print(f"        memory of the server with {len(clients)} clients: {memory['VmRSS']} KiB resident, limit {limit}: "
+          + ", ".join(f"{name} {memory[name]}" for name in ("RssAnon", "RssFile", "Pss", "VmData") if name in memory))
+    if memory["VmRSS"] > limit:
+        raise Failure(f"the server has {memory['VmRSS']} KiB, {limit} is the limit")
+    router.run("service sixgate stop")
+    for client in clients:
+        client.process.expect("(?i)server.*(exit|restart)|SIGUSR1|SIGTERM", timeout=30)
+
+
+# Only when asked for: it needs what `tests/run system` prepares.
+add("system", "serves-stock-clients", serves_stock_clients, clients=2, alone=True, own=True, asked=True)
