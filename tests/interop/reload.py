@@ -7,6 +7,7 @@ import time
 
 import client_host
 from addresses import client_files, routes
+from lib import pki
 from lib.case import all_answered, case, pinging
 from lib.process import Failure
 from manage import ask
@@ -75,8 +76,7 @@ def a_running_ping_loses_nothing(t):
 
 @case(clients=2, own=True)
 def a_transfer_goes_on_while_others_are_shut_out(t):
-    """Revoked by a list that is new, disabled by a file: told so, and out."""
-    authority = t.shared.authority
+    """Disabled by its file: told so, and out."""
     server = t.server(client_files(t))
     one, two = t.client(number=1), t.client(number=2)
     iperf = t.process(t.net.server.inside("iperf3", "-s", "-1", "-B", "10.8.0.1", "--forceflush"), "iperf3-server")
@@ -89,6 +89,34 @@ def a_transfer_goes_on_while_others_are_shut_out(t):
     transfer.expect("receiver", timeout=20, dies=True)
     if one.process.count(one.UP) != 1:
         raise Failure("client1 started over")
+    t.ping_server(one)
+    server.alive()
+
+
+@case(clients=2, own=True)
+def certificates_and_the_revocation_list(t):
+    """A list that is new shuts a client out at once; a certificate that is new is shown from then on."""
+    authority = pki.Authority(t.dir / "pki")
+    identities = {name: authority.issue(name, usage=usage)
+                  for name, usage in (("server", "server"), ("client1", "client"), ("client2", "client"))}
+    server = t.server(identity=identities["server"], ca=authority.cert)
+    one, two = (t.client(number=n, identity=identities[f"client{n}"], ca=authority.cert) for n in (1, 2))
+    ping = Ping(t, one.host, "10.8.0.1")
+    authority.revoke("client2")
+    key, cert = authority.issue("renewed", usage="server")
+    for old, new in zip(identities["server"], (key, cert)):
+        edit(server, str(old), str(new))
+    server.config.write_text(server.config.read_text() + f"crl-verify {authority.crl()}\n")
+    reload(server)
+    two.process.expect("AUTH_FAILED|auth-failure", dies=True)
+    ping.finish()
+    if one.process.count(one.UP) != 1:
+        raise Failure("client1 started over")
+    mark = one.process.mark()
+    one.process.send(signal.SIGUSR1)
+    one.wait_up_again(mark)
+    if not one.process.seen("CN ?= ?renewed", after=mark):
+        raise Failure("the old certificate is still shown")
     t.ping_server(one)
     server.alive()
 
