@@ -83,6 +83,20 @@ def serves_stock_clients(t):
         raise Failure(f"the kernel can, and we do not: {offload and offload[0]}\n{status}")
     if "route" not in router.run("ip route show 192.168.50.0/24 | sed 's/^/route /'"):
         raise Failure("no route to phone's network")
+    # One more client: procd is told, the server reads, and the tunnels of the others stay.
+    marks = [client.process.mark() for client in clients]
+    router.run("printf 'config client\n\toption name tablet\n\toption ipv6 ::78\n' >>/etc/config/sixgate; service sixgate reload")
+    router.process.expect("the new configuration is in force", timeout=60)
+    router.run("service sixgate reload")
+    for client, mark in zip(clients, marks):
+        t.ping(client.host, addresses[0], count=5)
+        if client.process.seen(client.UP + "|SIGUSR1|SIGTERM", after=mark):
+            raise Failure(f"{client.name}'s tunnel did not stay")
+    if router.process.count("reading the configuration again") != 1:
+        raise Failure("a reload without a change reached the server")
+    router.run("test -s /etc/sixgate/clients/tablet.ovpn && grep '::78' /var/etc/sixgate/ccd/tablet")
+    if "pid" not in (after := router.run("service sixgate status")) or "clients 2" not in after:
+        raise Failure(after)
     flash = router.run("find /etc/sixgate ! -type d ! -type f")
     if flash:
         raise Failure(f"not for flash: {flash}")

@@ -243,6 +243,7 @@ config client
                  "iroute-ipv6 fd00:50::/64", "route-ipv6 fd00:50::/64"],
     }
     assert router.conf.endswith('\nclient-config-dir "/var/etc/sixgate/ccd"\n')
+    assert "procd_set_param [reload_signal] [HUP]" in call.trace
     files = [line for line in call.trace if "_param [file]" in line]
     assert [line.rsplit("/", 1)[1] for line in files] == ["server.conf]", "old]", "site]"]
     # What `sixgate client set` has said holds, too; a section has the last word on what it names.

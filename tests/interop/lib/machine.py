@@ -48,13 +48,20 @@ SERVICE = """#!/bin/sh
 export TRACE=/tmp/trace IPKG_INSTROOT= ULA=fd12:3456:789a::/48
 : >$TRACE
 sh /stand_ins.sh "/etc/init.d/$1" "$2" || exit
+# What the instance is made of, and whether that is what it was: procd leaves it alone then.
+sum=$( (grep -E '^(procd_[a-z]*_param|json_)' $TRACE; cat $(sed -n 's/^procd_[a-z]*_param .file. //p' $TRACE | tr -d '[]')) | md5sum)
 case "$2" in
-stop | reload) [ ! -f /tmp/pid ] || kill -$([ "$2" = stop ] && echo TERM || echo HUP) "$(cat /tmp/pid)" ;;
+stop) kill "$(cat /tmp/pid)" ;;
+reload)
+	signal=$(sed -n 's/^procd_set_param .reload_signal. //p' $TRACE | tr -d '[]')
+	[ "$sum" = "$(cat /tmp/sum)" ] || kill -s "$signal" "$(cat /tmp/pid)"
+	;;
 start)
 	$(sed -n 's/^procd_set_param .command. //p' $TRACE | tr -d '[]') >/dev/console 2>&1 &
 	echo $! >/tmp/pid
 	;;
 esac
+echo "$sum" >/tmp/sum
 """
 
 # Runs what it is sent; its exit status is the last line.
