@@ -7,6 +7,7 @@
 mod addresses;
 mod build;
 pub mod ccd;
+mod challenge;
 pub mod difference;
 pub mod directive;
 pub mod dns;
@@ -36,6 +37,7 @@ use read::Source;
 pub use addresses::{DELEGATED_PREFIX, STABLE_ADDRESS};
 pub use addresses::{Delegate, Follow, PoolV4, PoolV6, Topology, TunnelRoute, Via};
 pub use ccd::{ClientFiles, ClientSettings};
+pub use challenge::StaticChallenge;
 pub use problem::{ConfigError, Diagnostic, Origin};
 
 /// A configuration that can be used, and what there is to say about it.
@@ -207,8 +209,10 @@ pub struct PoolPersist {
 pub struct ClientRole {
     /// `<connection>` blocks, else `remote` lines, in order.
     pub remotes: Vec<Remote>,
-    /// `auth-user-pass` from a file or inline.
+    /// `auth-user-pass` from a file or inline; what is empty has to be asked for.
     pub credentials: Option<(String, String)>,
+    /// `static-challenge`: a second factor to be asked for.
+    pub challenge: Option<StaticChallenge>,
     /// `auth-retry`: try again after a refusal.
     pub auth_retry: bool,
     /// `remote-random`: shuffle `remotes` once at start.

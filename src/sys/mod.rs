@@ -46,6 +46,8 @@ mod sockaddr;
 pub mod state;
 pub mod status;
 pub mod store;
+#[cfg(feature = "client")]
+mod terminal;
 #[cfg(test)]
 mod testing;
 pub mod tun;

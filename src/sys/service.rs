@@ -36,6 +36,8 @@ use super::resolve::Resolver;
 use super::signal::Signals;
 use super::state::Ensured;
 use super::store::DiskFiles;
+#[cfg(feature = "client")]
+use super::terminal;
 use super::tun::TunDevice;
 use super::tunnel::TunnelConfig;
 use super::udp::UdpSocket;
@@ -56,6 +58,10 @@ pub fn run(source: Source) -> Result<(), String> {
 
 fn run_loaded(source: Source, mut config: Config) -> Result<(), String> {
     start_log(&config.process)?;
+    #[cfg(feature = "client")]
+    if let Role::Client(role) = &mut config.role {
+        terminal::complete(role)?;
+    }
     reload::add_revoked(&mut config)?;
     client_files::publish(&mut config);
     source.settle(&config);

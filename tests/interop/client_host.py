@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import time
+from pathlib import Path
 
 from lib.case import SIXGATE, add, case
 from lib.peers import Client, Wrap
@@ -217,6 +218,36 @@ def token_serves_renegotiations(t):
 stock(refused, "refused")
 stock(refused_again_and_again, "refused-again-and-again")
 stock(token_serves_renegotiations, "token-serves-renegotiations")
+
+
+ANSWER = Path(__file__).resolve().parent / "lib" / "answer.py"
+
+
+def asked(lines: list[str], answers: list[str], password: str):
+    """User name and password from the terminal, the latter never shown."""
+    def run(t):
+        script = t.write("verify.sh", f"#!/bin/sh\ntest \"$username\" = someone && test \"$password\" = '{password}'\n")
+        script.chmod(0o755)
+        t.write("name", "someone\n")
+        t.server("script-security 3", f"auth-user-pass-verify {script} via-env")
+        peer = client(t, *[line.format(t=t) for line in lines], up=False)
+        # Without a terminal there is nobody to ask.
+        peer.process.expect("no terminal to ask", dies=True)
+        peer.process = t.process(peer.host.inside(sys.executable, ANSWER, *answers, "--", SIXGATE, "run", peer.config), "client1")
+        peer.wait_up()
+        t.ping_server(peer)
+        if "se cret" in peer.process.text().split("--", 1)[1].split("\n", 1)[1]:
+            raise Failure("the password is shown")
+        peer.process.stop()
+    return run
+
+
+LOGIN = ["User name: ", "someone", "Password: ", "se cret"]
+stock(asked(["auth-user-pass"], LOGIN, "se cret"), "asked.name-and-password")
+stock(asked(["auth-user-pass {t.dir}/name"], LOGIN[2:], "se cret"), "asked.password")
+# The server's OpenVPN hands both to its script as they came.
+stock(asked(["auth-user-pass", 'static-challenge "Your PIN" 1'], [*LOGIN, "Your PIN: ", "1234"], "SCRV1:c2UgY3JldA==:MTIzNA=="), "asked.static-challenge")
+stock(asked(["auth-user-pass", 'static-challenge "Your PIN" 0 concat'], [*LOGIN, "Your PIN: ", "1234"], "se cret1234"), "asked.static-challenge-concat")
 
 
 def goodbye_is_heard(t):

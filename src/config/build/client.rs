@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Build, follow, transport, tunnel, wrap};
 use crate::config::lex::Line;
-use crate::config::{ClientRole, Remote};
+use crate::config::{ClientRole, Remote, StaticChallenge};
 use crate::limits::MAX_CREDENTIAL;
 
 /// The port that is registered for OpenVPN.
@@ -16,6 +16,7 @@ pub(super) fn role(b: &mut Build<'_>) -> ClientRole {
     ClientRole {
         remotes: remotes(b),
         credentials: b.line("auth-user-pass").and_then(|line| credentials(b, line)),
+        challenge: challenge(b),
         auth_retry: auth_retry(b),
         remote_random: b.has("remote-random"),
         random_hostname: b.has("remote-random-hostname"),
@@ -218,11 +219,28 @@ fn retry_pause(b: &mut Build<'_>, line: &Line) -> Option<(Duration, Duration)> {
     Some((seconds(first), seconds(longest.max(first))))
 }
 
-/// `auth-user-pass`: a file or block of two lines.
+/// `static-challenge TEXT ECHO [FORMAT]`.
+fn challenge(b: &mut Build<'_>) -> Option<StaticChallenge> {
+    let line = b.line("static-challenge")?;
+    if !b.has("auth-user-pass") {
+        b.error(line, "needs `auth-user-pass`: the answer goes with the password");
+    }
+    let shown = b.number(line, 1, 0..=1)? == 1;
+    let appended = match line.arg(2) {
+        None | Some("scrv1") => false,
+        Some("concat") => true,
+        Some(_) => {
+            b.error(line, "the third argument is `scrv1` or `concat`");
+            return None;
+        }
+    };
+    Some(StaticChallenge { text: line.arg(0)?.to_owned(), shown, appended })
+}
+
+/// `auth-user-pass`: a file or block of two lines. What is left out is asked for.
 fn credentials(b: &mut Build<'_>, line: &Line) -> Option<(String, String)> {
     if line.inline.is_none() && line.args.is_empty() {
-        b.error(line, "nobody can be asked for user name and password here; put them into a file of two lines and name it");
-        return None;
+        return Some(<(String, String)>::default());
     }
     let bytes = b.content(line)?;
     let Ok(text) = core::str::from_utf8(&bytes) else {
@@ -231,8 +249,8 @@ fn credentials(b: &mut Build<'_>, line: &Line) -> Option<(String, String)> {
     };
     let mut lines = text.lines();
     let (name, password) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    if name.is_empty() || password.is_empty() {
-        b.error(line, "needs two lines: the user name, then the password");
+    if name.is_empty() {
+        b.error(line, "needs two lines: the user name, then the password, which is asked for if it is missing");
     } else if name.len() >= MAX_CREDENTIAL || password.len() >= MAX_CREDENTIAL {
         b.error(line, format!("user name and password may have {} bytes each", MAX_CREDENTIAL - 1));
     }

@@ -119,3 +119,18 @@ fn what_to_take_from_the_server() {
     let exit = client("ping-exit 30").config.timers;
     assert_eq!((exit.ping_exit, exit.ping_restart), (Some(secs(30)), Some(secs(30))));
 }
+
+#[test]
+fn a_login_may_be_left_to_the_user() {
+    let load = |lines: &str| {
+        load_file("main.conf", &files(&format!("client\nremote a.example\nca ca.crt\n{lines}\n")))
+    };
+    for (lines, why) in [
+        ("static-challenge PIN 1", "needs `auth-user-pass`"),
+        ("auth-user-pass\nstatic-challenge PIN 2", "needs a number"),
+        ("auth-user-pass\nstatic-challenge PIN 1 sha1", "`scrv1` or `concat`"),
+    ] {
+        let error = load(lines).unwrap_err().to_string();
+        assert!(error.contains(why), "{lines}: {error}");
+    }
+}
