@@ -95,7 +95,7 @@ drop_reasons! {
     UnknownSession => "unknown-session",
     /// A data packet with a peer id or address nobody has.
     UnknownPeer => "unknown-peer",
-    /// More first packets than `connect-freq-initial` allows.
+    /// More from strangers than `connect-freq-initial` allows, or than there is time for.
     RateLimited => "rate-limited",
     /// No room for another half-open session or client.
     TooManyClients => "too-many-clients",

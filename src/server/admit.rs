@@ -8,15 +8,18 @@
 //! ```
 //!
 //! Every packet is opened with the key that its kind calls for and refused when it does not
-//! authenticate; answers are limited in rate and hardly larger than the question. Two kinds of
+//! authenticate; answers are limited in rate and hardly larger than the question, and so is the work
+//! that strangers can make us do: the clients there are come first. Two kinds of
 //! client need more: tls-crypt-v2 clients without early negotiation (2.5) get a session for their
 //! first packet, unless `force-cookie` shuts them out; and clients that acknowledge our reset only
 //! once (≤ 2.5) get it again when that one packet was lost.
 
+use core::time::Duration;
+
 use crate::buf::PacketMut;
 use crate::config::{Config, ServerRole};
 use crate::engine::{DropReason, Endpoint};
-use crate::limits::CONTROL_MTU;
+use crate::limits::{CONTROL_MTU, STRANGERS_PER_SECOND};
 use crate::random::Random;
 use crate::rate::RateLimit;
 use crate::server::cookie::Cookies;
@@ -105,6 +108,7 @@ pub struct Gate {
     rules: Rules,
     cookies: Cookies,
     limit: RateLimit,
+    work: RateLimit,
     /// Packets are opened in place, but a session wants them as they came.
     scratch: Vec<u8>,
     answer: Option<(Endpoint, heapless::Vec<u8, MAX_ANSWER>)>,
@@ -126,7 +130,8 @@ impl Gate {
     }
 
     fn with(rules: Rules, cookies: Cookies, limit: RateLimit) -> Self {
-        Self { rules, cookies, limit, scratch: Vec::with_capacity(MAX_KNOCK), answer: None }
+        let work = RateLimit::new(STRANGERS_PER_SECOND / 10, Duration::from_millis(100));
+        Self { rules, cookies, limit, work, scratch: Vec::with_capacity(MAX_KNOCK), answer: None }
     }
 
     /// Looks at a control packet that belongs to no session.
@@ -142,6 +147,9 @@ impl Gate {
             false => datagram.len(),
         };
         let (packet, trailer) = datagram.split_at_checked(packet).unwrap_or((datagram, &[]));
+        if !self.affords(now) {
+            return Err(DropReason::RateLimited);
+        }
         let (key, carried) = self.key_for(header.opcode, trailer)?;
         if header.key_id != KeyId::ZERO {
             return Err(DropReason::UnknownSession);
@@ -159,6 +167,11 @@ impl Gate {
         };
         self.scratch = scratch;
         knock.map(|knock| knock.with_metadata(carried))
+    }
+
+    /// Whether there is time for the cryptography of one more packet that nobody has vouched for.
+    pub fn affords(&mut self, now: Now) -> bool {
+        self.work.allow(now.mono)
     }
 
     /// The answer to the last knock, appended to `out`.
@@ -312,8 +325,6 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
-
     use super::*;
     use crate::buf::PacketBuf;
     use crate::session::wrap::EARLY_NEGOTIATION_ID;

@@ -45,6 +45,11 @@ impl Server {
         if entry.peer.client().is_none() {
             return Err(DropReason::NotReady);
         }
+        // A client that moves is rare, and its number no secret: whoever uses it from elsewhere has
+        // no more of our time than a stranger.
+        if entry.endpoint().peer != from.peer && !self.gate.affords(now) {
+            return Err(DropReason::RateLimited);
+        }
         let payload = entry.peer.session.open(now, packet)?;
         // From here on the packet is genuine and new. The session may want to renegotiate by now.
         self.watch(id);

@@ -332,7 +332,9 @@ impl Drop for Net {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let name = std::thread::current().name().unwrap_or("test").replace("::", "-");
-            let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name + ".pcap");
+            // Cargo has such a folder for tests and benches only.
+            let folder = option_env!("CARGO_TARGET_TMPDIR").unwrap_or("/tmp");
+            let path = std::path::Path::new(folder).join(name + ".pcap");
             let written = pcap::write(&path, &self.trace);
             eprintln!("seed {:#x}; traffic in {} ({written:?})", self.seed, path.display());
         }
