@@ -17,7 +17,9 @@ fn main() -> ExitCode {
     for argument in std::env::args_os().skip(1) {
         match argument.into_string() {
             Ok(text) => arguments.push(text),
-            Err(argument) => return fail(2, &format!("{argument:?} is not UTF-8 text")),
+            Err(argument) => {
+                return fail(2, &format!("'{}' is not UTF-8 text", argument.display()));
+            }
         }
     }
     match cli::parse(&arguments) {

@@ -111,7 +111,11 @@ fn is_shell(name: &str) -> bool {
 fn product<'a>(name: &str, text: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
     let is_test_file =
         name.ends_with("/tests.rs") || name.contains("/tests/") || name.ends_with("/testing.rs");
-    let end = if is_test_file { Some(0) } else { text.find("\n#[cfg(test)]\nmod tests {") };
+    let tests = || {
+        let start = text.find("mod tests {")?;
+        text.get(..start)?.rfind("\n#[cfg(test)]\n").filter(|at| start - at < 40)
+    };
+    let end = if is_test_file { Some(0) } else { tests() };
     let code = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
     (1..).zip(code.lines()).filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
@@ -186,6 +190,25 @@ fn only_the_shell_touches_the_world() {
                 .chain(clock.then_some(&"std::time::Instant"))
             {
                 broken.push(format!("src/{name}:{number}: {word} belongs into src/sys"));
+            }
+        }
+    }
+    report(&broken);
+}
+
+/// Builds for size have no `Debug` (`-Zfmt-debug=none`): what users read would be empty.
+#[test]
+fn nothing_is_said_in_debug_form() {
+    let mut broken = Vec::new();
+    // The bodies of fuzz targets are for developers.
+    for (name, text) in sources().into_iter().filter(|(name, _)| !name.ends_with("fuzz.rs")) {
+        let mut in_debug = false;
+        for (number, line) in product(&name, &text) {
+            // The implementation of `Debug` itself may.
+            in_debug |= line.contains("Debug for ");
+            in_debug &= !line.starts_with('}');
+            if !in_debug && (line.contains(":?}") || line.contains(":#?}")) {
+                broken.push(format!("{name}:{number}: write `Display` or a text of your own"));
             }
         }
     }

@@ -174,8 +174,8 @@ impl Connection {
                 SessionEvent::Message(message) => {
                     self.message(now, message, config, role, commands);
                 }
-                SessionEvent::KeysReady(key_id) => debug!("data keys {key_id:?} are ready"),
-                SessionEvent::RenegotiationStarted(key_id) => debug!("renegotiating: {key_id:?}"),
+                SessionEvent::KeysReady(key_id) => debug!("data keys {key_id} are ready"),
+                SessionEvent::RenegotiationStarted(key_id) => debug!("renegotiating: key {key_id}"),
                 SessionEvent::Failed(SessionFailure::PingTimeout) if self.exits_on_silence => {
                     let text = "nothing heard from the server (ping-exit)".to_owned();
                     self.outcome = Some(Outcome::End(ExitReason::Fatal(text)));
@@ -284,7 +284,7 @@ impl Connection {
             | Message::PushUpdate(_)
             | Message::PushRequest
             | Message::CrResponse(_)
-            | Message::Unknown(_) => debug!("ignored control message {message:?}"),
+            | Message::Unknown(_) => debug!("ignored a control message that is not for clients"),
         }
     }
 

@@ -58,6 +58,10 @@ impl Unpushable {
     }
 }
 
+fn left_out(option: &str, why: Unpushable) {
+    log::warn!("push '{}' is left out: {}", option.escape_debug(), why.as_str());
+}
+
 /// Whether clients can be sent this option.
 pub fn check(option: &str) -> Result<(), Unpushable> {
     if option.contains(',') {
@@ -111,7 +115,7 @@ pub fn inherited(config: &Config, role: &ServerRole) -> Vec<String> {
     for option in &role.push {
         match check(option) {
             Ok(()) => list.push(option.clone()),
-            Err(why) => log::warn!("push {option:?} is left out: {}", why.as_str()),
+            Err(why) => left_out(option, why),
         }
     }
     list
@@ -125,7 +129,7 @@ fn changed(inherited: &[String], settings: &ClientSettings) -> Vec<String> {
         match change {
             PushChange::Add(option) => match check(option) {
                 Ok(()) => list.push(option.clone()),
-                Err(why) => log::warn!("push {option:?} is left out: {}", why.as_str()),
+                Err(why) => left_out(option, why),
             },
             PushChange::Remove(start) => list.retain(|option| !option.starts_with(start.as_str())),
             PushChange::Reset => list.clear(),

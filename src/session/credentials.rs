@@ -17,6 +17,7 @@ use x509_cert::der::asn1::{ObjectIdentifier, UintRef};
 use x509_cert::der::oid::db::rfc5912::{ID_EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_521_R_1};
 use x509_cert::der::{Decode as _, Reader as _, SliceReader};
 
+use crate::session::chain_error;
 use crate::session::verify::{Authority, RevocationList};
 
 /// RSA keys of fewer bits are neither made nor accepted by ring.
@@ -45,7 +46,10 @@ pub(super) fn authorities(pem: &[u8]) -> Result<Authorities, String> {
             log::warn!("ca: the key of '{name}' {what}: what it has issued will be refused");
         }
         let anchor = webpki::anchor_from_trusted_cert(&der)
-            .map_err(|error| format!("ca: certificate '{name}' cannot be used: {error}"))?
+            .map_err(|error| {
+                let why = chain_error::in_words(&error);
+                format!("ca: certificate '{name}' cannot be used: {why}")
+            })?
             .to_owned();
         all.hints.push(DistinguishedName::in_sequence(&anchor.subject));
         all.anchors.push(anchor);
@@ -106,7 +110,7 @@ pub(super) fn revocation_lists(bytes: &[u8]) -> Result<Vec<RevocationList>, Stri
     }
     let lists = ders.iter().map(|der| {
         let list = OwnedCertRevocationList::from_der(der).map_err(|error| {
-            format!("the revocation list cannot be used (it must be version 2): {error}")
+            format!("the revocation list cannot be used: {}", chain_error::in_words(&error))
         })?;
         let next_update = CertificateList::from_der(der).ok();
         let next_update = next_update.and_then(|list| list.tbs_cert_list.next_update);

@@ -29,6 +29,7 @@
 #[cfg(feature = "cbc")]
 mod cbc;
 mod certificate;
+mod chain_error;
 mod channel;
 pub mod cipher;
 mod credentials;

@@ -311,7 +311,11 @@ impl Tls {
         let version = self.connection.protocol_version();
         let suite = self.connection.negotiated_cipher_suite();
         match (version, suite) {
-            (Some(version), Some(suite)) => format!("{version:?} {:?}", suite.suite()),
+            (Some(version), Some(suite)) => {
+                let suite = suite.suite();
+                let names = [version.as_str(), suite.as_str()].map(Option::unwrap_or_default);
+                names.join(" ")
+            }
             _ => String::new(),
         }
     }

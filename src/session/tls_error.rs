@@ -30,9 +30,21 @@ pub(super) fn in_words(error: &TlsError) -> String {
                 | What::NoCertificateRequestSignatureSchemesInCommon => {
                     "no TLS signature scheme in common".to_owned()
                 }
-                // rustls may add more; their names say what there is to say.
-                other => format!("TLS: the peer is not compatible: {other:?}"),
+                What::ExtendedMasterSecretExtensionRequired => {
+                    "the peer's TLS lacks the extended master secret (RFC 7627)".to_owned()
+                }
+                _ => "the peer's TLS is not compatible: it lacks what TLS 1.2 or 1.3 requires"
+                    .to_owned(),
             };
+        }
+        TlsError::PeerMisbehaved(_) => return "TLS: the peer breaks the protocol".to_owned(),
+        TlsError::InvalidMessage(_) => return "TLS: the peer's message is malformed".to_owned(),
+        TlsError::InappropriateMessage { .. } | TlsError::InappropriateHandshakeMessage { .. } => {
+            return "TLS: the peer's message is not the one that is due".to_owned();
+        }
+        TlsError::DecryptError => return "TLS: the peer's message cannot be decrypted".to_owned(),
+        TlsError::InvalidCertificate(_) => {
+            return "TLS: the peer's certificate or signature is not valid".to_owned();
         }
         other => return format!("TLS: {other}"),
     };
@@ -53,7 +65,11 @@ pub(super) fn in_words(error: &TlsError) -> String {
              update it to OpenVPN 2.4 or newer"
         }
         AlertDescription::HandshakeFailure => "we have no TLS cipher suite in common",
-        other => return format!("the peer ended the TLS handshake: {other:?}"),
+        other => {
+            let what = other.as_str().unwrap_or("unknown");
+            let code = u8::from(*other);
+            return format!("the peer ended the TLS handshake: {what} (alert {code})");
+        }
     };
     format!("the peer refused: {what}")
 }

@@ -26,6 +26,7 @@ use crate::config::VerifyName;
 use crate::config::hooks::ClientCertificate;
 use crate::limits::MAX_NAME;
 use crate::session::Role;
+use crate::session::chain_error;
 use crate::session::identity::{PeerIdentity, one_line};
 
 /// Before this moment (2024-01-01) a clock has not been set: routers boot in 1970 or at the time of
@@ -308,8 +309,10 @@ impl ChainFault {
                 let what = "has a critical extension we do not know".to_owned();
                 (Alert::UnhandledCriticalExtension, what)
             }
-            // webpki may add errors; their names say what there is to say.
-            other => (Alert::BadEncoding, format!("is not acceptable: {other:?}")),
+            other => {
+                let why = chain_error::in_words(&other);
+                (Alert::BadEncoding, format!("is not acceptable: {why}"))
+            }
         };
         (alert, format!("{whose} {what}"))
     }

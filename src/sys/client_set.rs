@@ -23,7 +23,8 @@ use crate::pki::names::ClientName;
 
 /// `sixgate client set`.
 pub fn run(options: &cli::ClientSet) -> Result<(), String> {
-    let name: ClientName = options.name.parse().map_err(|e| format!("{:?}: {e}", options.name))?;
+    let name: ClientName =
+        options.name.parse().map_err(|e| format!("'{}': {e}", options.name.escape_debug()))?;
     set(options, &name).map_err(|error| format!("client {name}: {error}"))
 }
 

@@ -81,7 +81,12 @@ fn one(site: &Site, clock: Clock, cipher: CipherName, first: bool) -> Result<(),
     let [(up, up_time), (down, down_time)] =
         [pair.transfer(false, ours[1], limit)?, pair.transfer(true, theirs[0], limit)?];
     if first && up + down < 2 * TRANSFER {
-        return Err(format!("{} of {} bytes in {limit:?} each way", up + down, 2 * TRANSFER));
+        return Err(format!(
+            "{} of {} bytes in {} s each way",
+            up + down,
+            2 * TRANSFER,
+            limit.as_secs()
+        ));
     }
     let rate = |bytes: u64, time: Duration| {
         bytes * 8 / u64::try_from(time.as_micros()).unwrap_or(1).max(1)

@@ -232,9 +232,10 @@ impl Hooks {
         match started {
             Ok((exchange, script)) => {
                 log::debug!(
-                    "{}: {} {arguments:?}",
+                    "{}: {} {}",
                     request.kind.directive(),
-                    program.path.display()
+                    program.path.display(),
+                    arguments.join(" ")
                 );
                 let HookRequest { ticket, kind, lane, .. } = request;
                 let (stage, end) = (Stage::Running(script), now + self.limit);
@@ -292,8 +293,9 @@ impl Job {
                 let Some(status) = script.ended() else {
                     if overdue && !self.killed {
                         log::error!(
-                            "{}: still running after {limit:?}; ended",
-                            self.kind.directive()
+                            "{}: still running after {} s; ended",
+                            self.kind.directive(),
+                            limit.as_secs()
                         );
                         script.kill();
                         self.killed = true;
