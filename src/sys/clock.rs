@@ -2,7 +2,7 @@
 //!
 //! Leaves their use to others: the event loop reads [`Clock`] once per turn.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -38,6 +38,14 @@ impl Default for Clock {
 /// Wall-clock time; the epoch when the clock is set before it.
 pub fn unix_time() -> UnixTime {
     UnixTime(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs()))
+}
+
+/// Waits without looking at anything; a signal ends it.
+pub fn pause(duration: Duration) {
+    // Less than a second: the field is wide enough everywhere.
+    let wanted = libc::timespec { tv_sec: 0, tv_nsec: duration.subsec_nanos() as _ };
+    // SAFETY: `wanted` is a timespec that outlives the call; what was left is not asked for.
+    unsafe { libc::nanosleep(&raw const wanted, std::ptr::null_mut()) };
 }
 
 fn read(id: libc::clockid_t) -> Option<Instant> {

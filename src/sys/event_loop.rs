@@ -14,6 +14,7 @@
 //! commands mean beyond the loop (may this client in? is a certificate to be renewed?) is the
 //! [`Upkeep`]'s business.
 
+mod pace;
 mod packets;
 mod reload;
 
@@ -21,8 +22,9 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::pace::{PAUSE, Pace};
 use self::packets::{Inbound, Outgoing};
-use super::clock::Clock;
+use super::clock::{self, Clock};
 use super::ctl_socket::{ControlSocket, MAX_CONNECTIONS};
 use super::hooks::{Hooks, surroundings};
 use super::line::Line;
@@ -133,6 +135,8 @@ impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
             next: None,
             child_ended: false,
             unfinished: false,
+            pace: Pace::default(),
+            backlog: false,
             end: None,
             shell: self,
         };
@@ -176,12 +180,18 @@ struct Turns<E, U> {
     child_ended: bool,
     /// A bounded step stopped before its end: do not sleep.
     unfinished: bool,
+    pace: Pace,
+    /// More packets wait than this turn could take.
+    backlog: bool,
     /// Set once the loop is to be left.
     end: Option<Result<(), String>>,
 }
 
 impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
     fn wait(&mut self, descriptors: &mut PollSet<DESCRIPTORS>) {
+        if self.pace.is_busy() && !self.backlog && !self.unfinished && self.end.is_none() {
+            clock::pause(PAUSE);
+        }
         let shell = &self.shell;
         descriptors.clear();
         let blocked = self.is_blocked();
@@ -247,6 +257,8 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         self.handle_timers(now);
         self.send_blocked(now);
         let (udp, tun) = (self.shell.udp.as_raw_fd(), self.shell.tun.as_raw_fd());
+        self.pace.turn(now.mono);
+        self.backlog = self.is_blocked();
         if ready.is_ready(udp) {
             self.handle_udp(now);
         }

@@ -106,7 +106,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
 
     pub(super) fn handle_udp(&mut self, now: Now) {
         let Some(mut inbound) = self.inbound.take() else { return };
-        let mut taken = 0;
+        let (mut taken, mut more) = (0, true);
         while taken < BATCH {
             if let Err(error) = self.shell.udp.receive_batch(&mut inbound.inbox) {
                 // An ICMP error for an earlier datagram; reading it has cleared it.
@@ -114,9 +114,11 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                 taken += 1;
                 continue;
             }
-            let more = inbound.inbox.was_full();
+            more = inbound.inbox.was_full();
             for at in 0..inbound.inbox.len() {
-                taken += self.handle_message(now, &mut inbound, at);
+                let count = self.handle_message(now, &mut inbound, at);
+                self.pace.count(count);
+                taken += count;
             }
             // The memory is about to be used again.
             let Inbound { inbox, coalescer, relayed } = &mut *inbound;
@@ -135,6 +137,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                 break;
             }
         }
+        self.backlog |= more;
         self.inbound = Some(inbound);
     }
 
@@ -220,14 +223,20 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
 
     pub(super) fn handle_tun(&mut self, now: Now) {
         let Some(mut outgoing) = self.outgoing.take() else { return };
-        let mut taken = 0;
+        let (mut taken, mut more) = (0, true);
         while taken < BATCH {
             if outgoing.is_short() && !self.send_out(&mut outgoing) {
                 break;
             }
             match self.read_tun(now, &mut outgoing) {
-                Ok(count) => taken += count,
-                Err(TunFailure::Empty | TunFailure::Refused) => break,
+                Ok(count) => {
+                    self.pace.count(count);
+                    taken += count;
+                }
+                Err(TunFailure::Empty | TunFailure::Refused) => {
+                    more = false;
+                    break;
+                }
                 Err(TunFailure::Gone) => {
                     self.tun_gone();
                     break;
@@ -238,6 +247,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             }
         }
         self.send_out(&mut outgoing);
+        self.backlog |= more;
         self.outgoing = Some(outgoing);
     }
 
