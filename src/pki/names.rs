@@ -16,6 +16,11 @@ pub const SERVER: &str = "sixgate-server";
 pub struct ClientName(String);
 
 impl ClientName {
+    /// Reads a name that a person has typed; the error repeats it.
+    pub fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error| format!("'{}': {error}", text.escape_debug()))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

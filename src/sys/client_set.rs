@@ -23,8 +23,7 @@ use crate::pki::names::ClientName;
 
 /// `sixgate client set`.
 pub fn run(options: &cli::ClientSet) -> Result<(), String> {
-    let name: ClientName =
-        options.name.parse().map_err(|e| format!("'{}': {e}", options.name.escape_debug()))?;
+    let name = ClientName::read(&options.name)?;
     set(options, &name).map_err(|error| format!("client {name}: {error}"))
 }
 

@@ -61,8 +61,7 @@ pub fn client_add(
     now: UnixTime,
     rng: &mut dyn Random,
 ) -> Result<Added, String> {
-    let name: ClientName =
-        name.parse().map_err(|error| format!("'{}': {error}", name.escape_debug()))?;
+    let name = ClientName::read(name)?;
     if let Some(out) = out.filter(|out| fs::metadata(out).is_ok_and(|meta| meta.is_file())) {
         return Err(format!("{} exists already", out.display()));
     }
@@ -173,8 +172,7 @@ pub fn revoked(dir: &Path) -> Result<Revocation, String> {
 /// Revokes every certificate of a client for good and removes its profile from the state folder.
 /// A running server has to be told the serial numbers that this returns.
 pub fn client_revoke(dir: &Path, name: &str, now: UnixTime) -> Result<Revocation, String> {
-    let name: ClientName =
-        name.parse().map_err(|error| format!("'{}': {error}", name.escape_debug()))?;
+    let name = ClientName::read(name)?;
     let mut rng = OsRandom::new();
     let mut work = open_existing(dir, now, &mut rng)?;
     let of_name: Vec<Serial> = work.serials_of(&name)?;
