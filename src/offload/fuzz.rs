@@ -63,10 +63,11 @@ pub fn coalesce(bytes: &[u8]) {
     }
     coalescer.flush(&mut memory, &mut write);
     assert_eq!(written.len(), packets.len());
-    // Addresses and ports, as damaged as they may be.
+    // Addresses and ports, as damaged as they may be; what is neither IPv4 nor IPv6 has no flow.
     let flow = |packet: &[u8]| match packet.first() {
         Some(0x45) => packet.get(12..24).map(<[u8]>::to_vec),
-        _ => packet.get(8..44).map(<[u8]>::to_vec),
+        Some(0x40..0x50 | 0x60..0x70) => packet.get(8..44).map(<[u8]>::to_vec),
+        _ => Some(packet.to_vec()),
     };
     for packet in &packets {
         let same = |other: &&Vec<u8>| flow(other) == flow(packet);
