@@ -342,6 +342,7 @@ def local_options(t):
         if unwanted in routes:
             raise Failure(f"{unwanted} was to be filtered out:\n{routes}")
     peer.process.expect("DNS 10.8.0.1")
+    peer.process.expect("DNS settings are not applied")
     peer.stop()
     unchanged(t, before)
 

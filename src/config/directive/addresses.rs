@@ -45,7 +45,7 @@ super::rows! { "Addresses, routes, clients";
 "push-continuation", 1, 1, [PUSHED], Refused("belongs to the push message, not to a file"), "more push messages follow";
 "push-remove", 1, 1, [CCD MANY], Done, "drop pushed directives that start like this for this client";
 "push-reset", 0, 0, [CCD], Done, "drop all pushed directives for this client";
-"redirect-gateway", 0, ANY, [CLIENT PUSHED MANY], Done, "send all traffic through the tunnel: `def1`, `ipv6`, `!ipv4`, `local`, `bypass-dns`, `block-local`";
+"redirect-gateway", 0, ANY, [CLIENT PUSHED MANY], Done, "send all traffic through the tunnel: `def1`, `ipv6`, `!ipv4`, `local`, `bypass-dns`, `block-local`; `autolocal` and `bypass-dhcp` need nothing here";
 "redirect-private", 0, ANY, [CLIENT PUSHED MANY], Done, "as redirect-gateway, without the default route";
 "route", 1, 4, [BOTH CCD PUSHED MANY], Done, "IPv4 route: mask, gateway, metric; into the tunnel unless the gateway is outside. In a client's file, of a network of its `iroute`: routed, and pushed to all others";
 "route-delay", 0, 2, [CLIENT PUSHED], Ignored("routes are set as soon as the tunnel is up"), "wait before setting routes";
