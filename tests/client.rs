@@ -9,7 +9,7 @@ use std::rc::Rc;
 use common::net::Net;
 use common::packets::echo;
 use common::pki::Site;
-use common::puppet::{Puppet, Strings};
+use common::puppet::{self, Strings};
 use common::{Seeded, net::Link};
 use sixgate::engine::{Command, DropReason, ExitReason, Reply, TunnelSettings};
 use sixgate::wire::message::Message;
@@ -25,15 +25,8 @@ fn ip(text: &str) -> IpAddr {
 
 /// A puppet (node 0) that greets with these lines, and a client (node 1).
 fn show(greeting: &[&str], client: &str) -> (Net, Rc<RefCell<Strings>>) {
-    let site = Site::default();
-    let mut net = Net::new(7);
     let greeting = greeting.iter().map(|line| (*line).to_owned()).collect();
-    let strings = Rc::new(RefCell::new(Strings { greeting, ..Strings::default() }));
-    let puppet = Puppet::new(net.now, &site.server_config(""), &strings);
-    net.add(SERVER, Box::new(puppet));
-    let client = site.client(net.now, "laptop", client, 8);
-    net.add(CLIENT, client);
-    (net, strings)
+    puppet::show(Strings { greeting, ..Strings::default() }, client)
 }
 
 fn up(net: &mut Net) -> bool {

@@ -299,6 +299,10 @@ mod tests {
         let all = Flags { cc_exit: true, exporter: true, dynamic_tls_crypt: true, epoch: false };
         assert_eq!(pushed.flags, all);
         assert!(pushed.unused.is_empty(), "{:?}", pushed.unused);
+        // The exporter in its other spelling; an IPv6 gateway is known and has no effect.
+        assert!(parse("PUSH_REPLY,key-derivation tls-ekm").unwrap().flags.exporter);
+        let gateway = parse("PUSH_REPLY,route-ipv6-gateway fd00::1").unwrap();
+        assert_eq!((gateway.options.len(), gateway.unused.len()), (1, 0));
     }
 
     #[test]
@@ -332,7 +336,7 @@ mod tests {
     #[test]
     fn route_nopull_keeps_routes_and_dns_out_and_addresses_in() {
         let role = ClientRole { no_pull: true, ..ClientRole::default() };
-        let reply = "PUSH_REPLY,route 10.1.0.0,redirect-gateway def1,dhcp-option DNS 10.8.0.1,\
+        let reply = "PUSH_REPLY,route 10.1.0.0,route-metric 9,redirect-gateway def1,dhcp-option DNS 10.8.0.1,\
              dns search-domains example.org,block-ipv6,route-ipv6 fd00::/8,ifconfig 10.8.0.6 10.8.0.5";
         let names: Vec<_> =
             parse_with(reply, &role).unwrap().options.iter().map(TunnelOption::name).collect();
@@ -346,7 +350,8 @@ mod tests {
             ("PUSH_REPLY,ifconfig x y", "unusable 'ifconfig"),
             ("PUSH_REPLY,ifconfig-ipv6 x y", "unusable 'ifconfig-ipv6"),
             ("PUSH_REPLY,topology star", "unusable 'topology"),
-            ("PUSH_REPLY,ifconfig 10.8.0.6 10.8.0.5,cipher BF-CBC", "BF-CBC"),
+            ("PUSH_REPLY,ifconfig 10.8.0.6 10.8.0.5,cipher BF-CBC", "'BF-CBC', which is"),
+            ("PUSH_REPLY,ifconfig 10.8.0.6 10.8.0.5,cipher BF-CBC", "include AES-256-GCM"),
             ("PUSH_REPLY,ifconfig 10.8.0.6 10.8.0.5,protocol-flags warp", "warp"),
             ("PUSH_REPLY,ifconfig 10.8.0.6 10.8.0.5,echo \"open", "echo"),
         ] {

@@ -287,6 +287,20 @@ mod tests {
     }
 
     #[test]
+    fn the_configured_pause_and_its_limit() {
+        let mut role = role(&["a"]);
+        role.remotes[0].retry_pause = Some((Duration::from_secs(4), Duration::from_secs(9)));
+        let mut remotes = Remotes::new(&role);
+        let pauses: Vec<u64> = (0..8)
+            .map(|_| {
+                remotes.resolved(NOW, Vec::new());
+                remotes.failed().as_secs()
+            })
+            .collect();
+        assert_eq!(pauses, [4, 4, 4, 4, 4, 8, 9, 9]);
+    }
+
+    #[test]
     fn connect_retry_max_counts_rounds() {
         let mut role = role(&["a", "b"]);
         role.retry_max = Some(2);

@@ -241,6 +241,8 @@ fn sockets() {
     assert!(server_error("nobind").contains("needs a port"));
     assert_eq!(client("lport 5000").config.transport.port, 5000);
     assert_eq!(client("port 443").config.transport.port, 0);
+    assert_eq!(client("local 192.0.2.1").config.transport.port, 1194);
+    assert_eq!(client("local 192.0.2.1\nnobind").config.transport.port, 0);
     let remotes = client(
         "proto udp4\nrport 443\nremote a\nremote b 5000 udp6\nremote c 80 tcp\nremote ::1 1 udp",
     );

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv4Packet, Ipv4Repr,
-    Ipv6Packet, Ipv6Repr,
+    Ipv6Packet, Ipv6Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
 
 /// An echo request with `data` as its payload.
@@ -27,6 +27,28 @@ pub fn echo(from: IpAddr, to: IpAddr, data: &[u8]) -> Vec<u8> {
         }
         _ => panic!("families differ"),
     }
+}
+
+/// A TCP SYN that offers this segment size.
+pub fn syn(from: Ipv4Addr, to: Ipv4Addr, mss: u16) -> Vec<u8> {
+    let tcp = TcpRepr {
+        src_port: 40000,
+        dst_port: 80,
+        control: TcpControl::Syn,
+        seq_number: TcpSeqNumber(1),
+        ack_number: None,
+        window_len: 1000,
+        window_scale: None,
+        max_seg_size: Some(mss),
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    };
+    let mut out = v4(from, to, IpProtocol::Tcp, tcp.buffer_len());
+    let mut packet = TcpPacket::new_unchecked(&mut out[20..]);
+    tcp.emit(&mut packet, &from.into(), &to.into(), &ChecksumCapabilities::default());
+    out
 }
 
 fn v4(from: Ipv4Addr, to: Ipv4Addr, next_header: IpProtocol, payload_len: usize) -> Vec<u8> {

@@ -22,6 +22,8 @@ use sixgate::wire::message::Message;
 use sixgate::wire::opcode::Opcode;
 
 use super::Seeded;
+use super::net::Net;
+use super::pki::Site;
 
 /// What passes between the test and its puppet.
 #[derive(Default)]
@@ -38,6 +40,37 @@ pub struct Strings {
     pub packets: Vec<Vec<u8>>,
     /// Pings from the client.
     pub pings: usize,
+    /// Goodbyes in the data channel.
+    pub goodbyes: usize,
+    /// What the client said about itself: its OCC string and its peer info.
+    pub about: (String, String),
+    /// The puppet's own OCC string, unless it is the usual one.
+    pub options: Option<String>,
+    /// How it works the data channel, unless it is the usual way.
+    pub params: Option<DataParams>,
+}
+
+/// The usual way.
+pub const PARAMS: DataParams = DataParams {
+    cipher: CipherName::Aes256Gcm,
+    digest: Digest::Sha1,
+    framing: Framing::None,
+    derivation: Derivation::Prf,
+    format: Format::Classic,
+    peer: None,
+    dynamic_tls_crypt: false,
+};
+
+/// A puppet (node 0) with these strings, and a client (node 1) with these lines.
+pub fn show(strings: Strings, client: &str) -> (Net, Rc<RefCell<Strings>>) {
+    let site = Site::default();
+    let mut net = Net::new(7);
+    let strings = Rc::new(RefCell::new(strings));
+    let puppet = Puppet::new(net.now, &site.server_config(""), &strings);
+    net.add("192.0.2.1:1194", Box::new(puppet));
+    let client = site.client(net.now, "laptop", client, 8);
+    net.add("198.51.100.7:40000", client);
+    (net, strings)
 }
 
 /// The engine.
@@ -53,11 +86,12 @@ impl Puppet {
     pub fn new(now: Now, config: &Config, strings: &Rc<RefCell<Strings>>) -> Self {
         let time = SharedUnixTime::default();
         time.set(now.unix);
+        let options = strings.borrow().options.clone();
         let config = Arc::new(SessionConfig {
             role: Role::Server,
             tls: Arc::new(TlsContext::server(&config.tls, time).unwrap()),
             timers: config.timers,
-            options: "V4,dev-type tun,cipher AES-256-GCM".to_owned(),
+            options: options.unwrap_or_else(|| "V4,dev-type tun,cipher AES-256-GCM".to_owned()),
             peer_info: String::new(),
             credentials: Login::default(),
             control_mtu: CONTROL_MTU,
@@ -74,20 +108,13 @@ impl Puppet {
         while let Some(event) = session.poll_event() {
             match event {
                 SessionEvent::Authenticate(proof) => {
+                    strings.about = (proof.options.clone(), proof.peer_info.clone());
                     strings.logins.push((proof.username.clone(), proof.password.to_string()));
                     if proof.renegotiation {
                         session.approve_key(now, proof.key_id);
                         continue;
                     }
-                    let params = DataParams {
-                        cipher: CipherName::Aes256Gcm,
-                        digest: Digest::Sha1,
-                        framing: Framing::None,
-                        derivation: Derivation::Prf,
-                        format: Format::Classic,
-                        peer: None,
-                        dynamic_tls_crypt: false,
-                    };
+                    let params = strings.params.unwrap_or(PARAMS);
                     session.install_keys(now, params).unwrap();
                     for line in &strings.greeting {
                         session.send_message(line).unwrap();
@@ -119,6 +146,7 @@ impl Engine for Puppet {
                 match session.open(now, packet) {
                     Ok(Payload::Ip) => strings.packets.push(packet.as_slice().to_vec()),
                     Ok(Payload::Ping) => strings.pings += 1,
+                    Ok(Payload::ExitNotify) => strings.goodbyes += 1,
                     Ok(_) | Err(_) => {}
                 }
                 return Verdict::Consumed;

@@ -69,6 +69,29 @@ fn the_file_gives_what_the_server_does_not() {
 }
 
 #[test]
+fn ipv6_of_the_file_and_of_the_server() {
+    let role = role(&["ifconfig-ipv6 fd00::9 fd00::1", "route-ipv6 fd09::/48", "topology subnet"]);
+    // Without a length it is a /64; the topology of the file says how an address is meant.
+    let own = settle_for(&role, "ifconfig 10.8.0.2 255.255.255.0").unwrap();
+    assert_eq!(own.tunnel.v6.unwrap().to_string(), "fd00::9/64");
+    assert_eq!(own.tunnel.v6_peer, Some("fd00::1".parse().unwrap()));
+    assert_eq!(own.tunnel.v4.unwrap().to_string(), "10.8.0.2/24");
+    assert_eq!((routes(&own), own.notes.len()), (vec!["fd09::/48 0".to_owned()], 0));
+    let pushed = settle_for(&role, "ifconfig-ipv6 fd00::2/80 fd00::7").unwrap();
+    assert_eq!(pushed.tunnel.v6.unwrap().to_string(), "fd00::2/80");
+    assert_eq!(pushed.tunnel.v6_peer, Some("fd00::7".parse().unwrap()));
+}
+
+#[test]
+fn gateways_outside_the_tunnels_own_network() {
+    let push = "ifconfig 10.8.0.6 10.8.0.5,route-gateway 10.99.0.1,route-ipv6-gateway fd00::1,\
+                route 10.9.0.0 255.255.0.0 10.99.0.1";
+    let settled = settled(push);
+    assert_eq!(settled.tunnel.gateway, Some(Ipv4Addr::new(10, 99, 0, 1)));
+    assert_eq!(routes(&settled), ["10.9.0.0/16 0"], "not by a router outside");
+}
+
+#[test]
 fn routes_of_both_with_every_gateway() {
     let role = role(&["route 10.77.0.0 255.255.0.0", "route-metric 5"]);
     let settled = settle_for(
@@ -119,6 +142,16 @@ fn redirect_gateway_in_every_form() {
 }
 
 #[test]
+fn scripts_are_told_what_is_redirected() {
+    for (flags, told) in
+        [("def1", [true, false]), ("def1 ipv6", [true, true]), ("ipv6 !ipv4", [false, true])]
+    {
+        let settled = settled(&format!("{BOTH},redirect-gateway {flags}"));
+        assert_eq!(settled.tunnel.redirected, told, "{flags}");
+    }
+}
+
+#[test]
 fn half_a_tunnel_is_put_in_words() {
     let v4 = "redirect-gateway def1 ipv6,ifconfig 10.8.0.6 10.8.0.5,route-ipv6 fd01::/64";
     let only_v4 = settled(v4);
@@ -165,6 +198,12 @@ fn times_dns_and_persistence() {
     assert_eq!(settled.inactive, Some((Duration::from_secs(60), 1000)));
     assert_eq!((settled.session_timeout, settled.persist_tun), (None, true));
     assert_eq!(settled.tunnel.dns.servers.len(), 1);
+    let own = role(&["dhcp-option DNS 10.8.0.7", "dhcp-option DOMAIN example.org"]);
+    let both = settle_for(&own, &format!("{BOTH},dhcp-option DNS6 fd00::1")).unwrap().tunnel.dns;
+    let addresses: Vec<_> =
+        both.servers[0].addresses.iter().map(|(ip, _)| ip.to_string()).collect();
+    assert_eq!(addresses, ["10.8.0.7", "fd00::1"]);
+    assert_eq!(both.search, ["example.org"]);
 }
 
 #[test]
