@@ -4,16 +4,14 @@
 mod common;
 
 use std::net::IpAddr;
-use std::path::Path;
 
+use common::clients;
 use common::net::Net;
 use common::packets::echo;
-use common::pki::{Memory, Site};
+use common::pki::Site;
 use common::warned;
-use sixgate::config::{ClientSettings, Role, ccd};
+use sixgate::config::{ClientSettings, ccd};
 use sixgate::engine::{Command, DropReason, ExitReason, TunnelSettings};
-
-const SERVER: &str = "192.0.2.1:1194";
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -21,35 +19,17 @@ fn ip(text: &str) -> IpAddr {
 
 /// A server (node 0) with these lines in its configuration, and its clients' files.
 fn serve(site: &Site, seed: u64, extra: &str, files: &[(&str, &str)]) -> Net {
-    let mut net = Net::new(seed);
-    let config = site.server_config(extra);
-    let Role::Server(role) = &config.role else { panic!("a server") };
-    let read = |text: &str| {
-        let memory = Memory([("ccd".to_owned(), text.as_bytes().to_vec())].into());
-        let (settings, _) = ccd::load(Path::new("ccd"), Path::new(""), &memory, role).unwrap();
-        settings
-    };
-    let files: Vec<(String, ClientSettings)> =
-        files.iter().map(|(name, text)| ((*name).to_owned(), read(text))).collect();
-    let mut server = site.server(net.now, extra, seed);
-    files.iter().for_each(|(name, settings)| server.reserve(name, settings));
-    net.add(SERVER, server);
-    net.nodes[0].client_files = files.into_iter().collect();
-    net
+    clients::serve_with_files(site.server_config(extra), seed, files, |_| {})
 }
 
 /// Adds a client, which need not come up.
 fn add(net: &mut Net, site: &Site, name: &str, seed: u64) -> usize {
-    let addr = format!("198.51.100.{}:40000", net.nodes.len());
-    let client = site.client(net.now, name, "", seed);
-    net.add(&addr, client)
+    clients::add(net, site, name, "", seed)
 }
 
 /// Adds a client and waits until it is up.
 fn join(net: &mut Net, site: &Site, name: &str, seed: u64) -> usize {
-    let node = add(net, site, name, seed);
-    assert!(net.run_until(30_000, |net| net.nodes[node].settings.is_some()), "{name} is not up");
-    node
+    clients::join(net, site, name, "", seed)
 }
 
 fn settings(net: &Net, node: usize) -> &TunnelSettings {

@@ -3,44 +3,26 @@
 mod common;
 
 use std::net::IpAddr;
-use std::path::Path;
 
-use common::Seeded;
+use common::clients;
 use common::net::Net;
 use common::packets::echo;
-use common::pki::{Memory, Site};
+use common::pki::Site;
 use ipnet::Ipv6Net;
-use sixgate::config::{ClientSettings, Role, ccd};
 use sixgate::engine::{Command, Reply};
-use sixgate::server::Server;
 
-const ADDRESS: &str = "192.0.2.1:1194";
 const LINES: &str = "delegate-ipv6 fd00:d::/48 60 /f\n";
 const WANTS: &str = "delegate-ipv6-dev br-lan\n";
 
 /// A server (node 0) whose clients have these files, and which remembers `delegated`.
 fn serve(site: &Site, seed: u64, files: &[(&str, &str)], delegated: &str) -> Net {
-    let mut net = Net::new(seed);
-    let config = site.server_config(LINES);
-    let Role::Server(role) = config.role.clone() else { panic!("a server") };
-    let mut server = Server::new(config.into(), net.now, Box::new(Seeded(seed))).unwrap();
-    let read = |text: &str| -> ClientSettings {
-        let memory = Memory([("ccd".to_owned(), text.as_bytes().to_vec())].into());
-        ccd::load(Path::new("ccd"), Path::new(""), &memory, &role).unwrap().0
-    };
-    let files: Vec<(String, ClientSettings)> =
-        files.iter().map(|(name, text)| ((*name).to_owned(), read(text))).collect();
-    files.iter().for_each(|(name, settings)| server.reserve(name, settings));
-    assert_eq!(server.restore_delegations(delegated.as_bytes()), [0; 0]);
-    net.add(ADDRESS, Box::new(server));
-    net.nodes[0].client_files = files.into_iter().collect();
-    net
+    clients::serve_with_files(site.server_config(LINES), seed, files, |server| {
+        assert_eq!(server.restore_delegations(delegated.as_bytes()), [0; 0]);
+    })
 }
 
 fn join(net: &mut Net, site: &Site, name: &str, extra: &str, seed: u64) -> usize {
-    let addr = format!("198.51.100.{}:40000", net.nodes.len());
-    let node = net.add(&addr, site.client(net.now, name, extra, seed));
-    assert!(net.run_until(30_000, |net| net.nodes[node].settings.is_some()), "{name} is not up");
+    let node = clients::join(net, site, name, extra, seed);
     net.run(1_000);
     node
 }

@@ -5,18 +5,16 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::Path;
 
 use common::Seeded;
+use common::clients::{self, SERVER};
 use common::net::Net;
 use common::packets::echo;
-use common::pki::{Memory, Site, load};
+use common::pki::{Site, load};
 use ipnet::Ipv6Net;
-use sixgate::config::{ClientSettings, Config, Role, ccd};
+use sixgate::config::Config;
 use sixgate::engine::{Command, LinePrefix, Reply, TunnelSettings};
-use sixgate::server::Server;
 
-const SERVER: &str = "192.0.2.1:1194";
 const STABLE: &str = "fd00:6::/64";
 const LINES: &str = "dev tun\nserver 10.8.0.0 255.255.255.0\nserver-ipv6 auto fd00:6::/64\n\
     topology subnet\nkeepalive 10 60\nclient-to-client\n";
@@ -27,26 +25,11 @@ fn config(site: &Site, extra: &str) -> Config {
 
 /// A server (node 0) whose clients have these files.
 fn serve(site: &Site, seed: u64, extra: &str, files: &[(&str, &str)]) -> Net {
-    let mut net = Net::new(seed);
-    let config = config(site, extra);
-    let Role::Server(role) = config.role.clone() else { panic!("a server") };
-    let mut server = Server::new(config.into(), net.now, Box::new(Seeded(seed))).unwrap();
-    let read = |text: &str| -> ClientSettings {
-        let memory = Memory([("ccd".to_owned(), text.as_bytes().to_vec())].into());
-        ccd::load(Path::new("ccd"), Path::new(""), &memory, &role).unwrap().0
-    };
-    let files: BTreeMap<String, ClientSettings> =
-        files.iter().map(|(name, text)| ((*name).to_owned(), read(text))).collect();
-    files.iter().for_each(|(name, settings)| server.reserve(name, settings));
-    net.add(SERVER, Box::new(server));
-    net.nodes[0].client_files = files.into_iter().collect();
-    net
+    clients::serve_with_files(config(site, extra), seed, files, |_| {})
 }
 
 fn join(net: &mut Net, site: &Site, name: &str, seed: u64) -> usize {
-    let addr = format!("198.51.100.{}:{}", net.nodes.len() % 250 + 1, 40000 + net.nodes.len());
-    let node = net.add(&addr, site.client(net.now, name, "", seed));
-    assert!(net.run_until(30_000, |net| net.nodes[node].settings.is_some()), "{name} is not up");
+    let node = clients::join(net, site, name, "", seed);
     // Its server has heard so, too.
     net.run(1_000);
     node

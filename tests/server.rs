@@ -6,34 +6,15 @@ mod common;
 use std::net::IpAddr;
 
 use common::Seeded;
+use common::clients::{SERVER, join, serve};
 use common::net::{Link, Net};
 use common::packets::echo;
 use common::pki::{Authority, CLIENT as CLIENT_CONFIG, Site, Usage, load};
 use sixgate::client::Client;
 use sixgate::engine::{Command, DropReason, ExitReason, Reply};
 
-const SERVER: &str = "192.0.2.1:1194";
-
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
-}
-
-/// A network with a server as node 0.
-fn serve(site: &Site, seed: u64, extra: &str) -> Net {
-    let mut net = Net::new(seed);
-    net.link = Link::default();
-    let now = net.now;
-    net.add(SERVER, site.server(now, extra, seed));
-    net
-}
-
-/// Adds a client and waits until it is up.
-fn join(net: &mut Net, site: &Site, name: &str, extra: &str, seed: u64) -> usize {
-    let now = net.now;
-    let addr = format!("198.51.100.{}:40000", net.nodes.len());
-    let node = net.add(&addr, site.client(now, name, extra, seed));
-    assert!(net.run_until(30_000, |net| net.nodes[node].settings.is_some()), "{name} is not up");
-    node
 }
 
 fn drops(net: &Net, reason: DropReason) -> u64 {

@@ -6,13 +6,12 @@ mod common;
 use std::net::IpAddr;
 
 use common::Seeded;
+use common::clients::{self, SERVER};
 use common::net::Net;
 use common::packets::echo;
 use common::pki::{Site, load};
 use sixgate::engine::TunnelSettings;
 use sixgate::server::Server;
-
-const SERVER: &str = "192.0.2.1:1194";
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -29,10 +28,7 @@ fn serve(site: &Site, seed: u64, lines: &str) -> Net {
 }
 
 fn join(net: &mut Net, site: &Site, name: &str, seed: u64) -> (usize, TunnelSettings) {
-    let addr = format!("198.51.100.{}:40000", net.nodes.len());
-    let client = site.client(net.now, name, "", seed);
-    let node = net.add(&addr, client);
-    assert!(net.run_until(30_000, |net| net.nodes[node].settings.is_some()), "{name} is not up");
+    let node = clients::join(net, site, name, "", seed);
     (node, net.nodes[node].settings.clone().unwrap())
 }
 

@@ -6,8 +6,9 @@
 //!
 //! What a client's configuration amounts to is worked out by the old settings and by the new ones.
 //! Whoever comes out the same keeps its tunnel and never notices; one that can be told new routes and
-//! DNS servers is told them [7.4]; the others are told to connect again. What cannot change without opening sockets and devices again is not asked of the engine:
-//! see [`config::difference`](crate::config::difference).
+//! DNS servers is told them [7.4]; the others are told to connect again. What cannot change without
+//! opening sockets and devices again is not asked of the engine: see
+//! [`config::difference`](crate::config::difference).
 
 use std::net::IpAddr;
 use std::sync::Arc;

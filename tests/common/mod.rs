@@ -8,6 +8,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod clients;
 pub mod heap;
 pub mod host;
 pub mod model;

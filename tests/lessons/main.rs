@@ -13,6 +13,7 @@ mod opening;
 mod tunnel;
 mod words;
 
+use common::clients::{SERVER, join, serve};
 use common::heap::Counted;
 use common::net::Net;
 use common::pki::{Identity, Site, Usage};
@@ -21,26 +22,8 @@ use sixgate::engine::DropReason;
 #[global_allocator]
 static ALLOCATOR: Counted = Counted;
 
-const SERVER: &str = "192.0.2.1:1194";
 /// Somebody who is not the client.
 const STRANGER: &str = "203.0.113.66:6666";
-
-/// A network with a server as node 0.
-fn serve(site: &Site, seed: u64, extra: &str) -> Net {
-    let mut net = Net::new(seed);
-    let now = net.now;
-    net.add(SERVER, site.server(now, extra, seed));
-    net
-}
-
-/// Adds a client, which comes up.
-fn join(net: &mut Net, site: &Site, name: &str, extra: &str, seed: u64) -> usize {
-    let now = net.now;
-    let address = format!("198.51.100.{}:40000", net.nodes.len());
-    let node = net.add(&address, site.client(now, name, extra, seed));
-    assert!(net.run_until(20_000, |net| net.nodes[node].settings.is_some()), "{name} is not in");
-    node
-}
 
 fn identity(site: &Site, name: &str) -> Identity {
     site.ca.issue(name, Usage::Client, 2050, 70)
