@@ -187,11 +187,17 @@ pub enum Command {
     Introduce(Environment),
     /// (Client) take back what `Configure` did.
     Deconfigure,
-    /// With `ndp-proxy`: answer neighbours for this address, which is a client's, and route it into
-    /// the tunnel; or no longer.
+    /// With `ndp-proxy`: answer neighbours for this address, which is a client's; or no longer.
     Neighbour {
         /// The address.
         address: Ipv6Addr,
+        /// Whether it is there.
+        up: bool,
+    },
+    /// Have the kernel send packets for a network of a client's into the tunnel, or no longer.
+    Route {
+        /// The network.
+        net: IpNet,
         /// Whether it is there.
         up: bool,
     },

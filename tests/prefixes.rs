@@ -11,7 +11,7 @@ use common::clients::{self, SERVER};
 use common::net::Net;
 use common::packets::echo;
 use common::pki::{Site, load};
-use ipnet::Ipv6Net;
+use ipnet::{IpNet, Ipv6Net};
 use sixgate::config::Config;
 use sixgate::engine::{Command, LinePrefix, Reply, TunnelSettings};
 
@@ -87,6 +87,10 @@ struct Model {
     hosts: BTreeMap<String, u64>,
     /// Every prefix there ever was.
     ever: BTreeSet<u16>,
+    /// `ndp-proxy`.
+    borrowed: bool,
+    /// `route-export`.
+    exported: bool,
 }
 
 impl Model {
@@ -123,16 +127,20 @@ impl Model {
     }
 }
 
-/// What the server has asked the shell to show to neighbours and to route, and not taken back.
-fn shown(net: &Net) -> BTreeSet<Ipv6Addr> {
-    let mut shown = BTreeSet::new();
+/// What the server has asked the shell to show to neighbours, and to route, and not taken back.
+fn shown(net: &Net) -> (BTreeSet<Ipv6Addr>, BTreeSet<IpNet>) {
+    let (mut neighbours, mut routes) = (BTreeSet::new(), BTreeSet::new());
     for command in &net.nodes[0].commands {
-        if let Command::Neighbour { address, up } = command {
-            let news = if *up { shown.insert(*address) } else { shown.remove(address) };
-            assert!(news, "{address} comes or goes twice");
-        }
+        let news = match command {
+            Command::Neighbour { address, up: true } => neighbours.insert(*address),
+            Command::Neighbour { address, up: false } => neighbours.remove(address),
+            Command::Route { net, up: true } => routes.insert(*net),
+            Command::Route { net, up: false } => routes.remove(net),
+            _ => true,
+        };
+        assert!(news, "comes or goes twice: {command:?}");
     }
-    shown
+    (neighbours, routes)
 }
 
 fn check(net: &mut Net, model: &mut Model) {
@@ -158,7 +166,17 @@ fn check(net: &mut Net, model: &mut Model) {
         assert_eq!(client.v6, Some(model.told(host)));
         assert!(own.into_iter().all(|address| all.insert(address)), "an address of two clients");
     }
-    assert_eq!(shown(net), model.faces());
+    let (neighbours, routes) = shown(net);
+    assert_eq!(neighbours, if model.borrowed { model.faces() } else { BTreeSet::new() });
+    let v4 = clients.iter().filter_map(|client| client.v4).map(|v4| IpNet::from(IpAddr::V4(v4)));
+    let own = hosts.iter().map(|host| within(stable(), *host)).chain(model.faces());
+    let all: BTreeSet<IpNet> = own.map(|v6| IpNet::from(IpAddr::V6(v6))).chain(v4).collect();
+    let here: BTreeSet<IpNet> = model.faces().into_iter().map(|v6| IpAddr::V6(v6).into()).collect();
+    match (model.exported, model.borrowed) {
+        (true, _) => assert_eq!(routes, all),
+        (false, true) => assert_eq!(routes, here, "out of the other interface's prefix"),
+        (false, false) => assert_eq!(routes, BTreeSet::new()),
+    }
     // Every address that any client ever had leads where the model says, and to nobody else.
     for (name, host) in model.hosts.clone() {
         let owner = model.connected.get(&name).copied();
@@ -212,8 +230,11 @@ fn random_changes_leave_no_stale_route_and_never_two_clients_with_one_address() 
     let names = ["laptop", "phone", "tv", "nas", "tablet"];
     for seed in 0..20 {
         let mut random = Seeded(9_000 + seed);
-        let mut net = serve(&site, 700 + seed, "", &files);
-        let mut model = Model::default();
+        let (borrowed, exported) = (seed % 2 == 1, seed % 4 < 2);
+        let lines = [(borrowed, "ndp-proxy br-lan\n"), (exported, "route-export\n")];
+        let lines: String = lines.iter().filter(|(on, _)| *on).map(|(_, line)| *line).collect();
+        let mut net = serve(&site, 700 + seed, &lines, &files);
+        let mut model = Model { borrowed, exported, ..Model::default() };
         for step in 0..24 {
             let name = names[random.within(0, names.len() as u64 - 1) as usize];
             match (random.within(0, 5), model.connected.get(name).copied()) {
@@ -244,7 +265,7 @@ fn random_changes_leave_no_stale_route_and_never_two_clients_with_one_address() 
         // The end takes everything back.
         net.reply(0, Reply::Shutdown);
         net.run(10_000);
-        assert!(shown(&net).is_empty());
+        assert_eq!(shown(&net), Default::default());
     }
 }
 
@@ -335,5 +356,5 @@ fn clients_of_prefixes_that_are_given_by_hand_are_left_alone() {
     net.reply(0, Reply::Prefixes(vec![prefix(1, 100)]));
     net.run(30_000);
     assert_eq!(*settings(&net, node), before);
-    assert!(shown(&net).is_empty());
+    assert_eq!(shown(&net), Default::default());
 }

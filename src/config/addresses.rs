@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -55,6 +56,15 @@ pub const STABLE_ADDRESS: &str = "ifconfig_ipv6_stable";
 /// of OpenVPN see it as `OPENVPN_delegated_ipv6`.
 pub const DELEGATED_PREFIX: &str = "delegated_ipv6";
 
+/// `ifconfig-pool-persist`: where the addresses of clients outlive the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolPersist {
+    /// The file.
+    pub file: PathBuf,
+    /// Written at most this often; `None`: never, and its addresses are for their names only.
+    pub every: Option<Duration>,
+}
+
 /// `delegate-ipv6`: prefixes for networks behind clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delegate {
@@ -64,6 +74,22 @@ pub struct Delegate {
     pub bits: u8,
     /// Where it is remembered who has which.
     pub file: Option<PathBuf>,
+}
+
+/// `route-export`: kernel routes to what clients have, for others to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Export {
+    /// Better than what routing daemons write themselves, so that a client that is here is found here.
+    pub metric: u32,
+    /// The kernel's routing table.
+    pub table: u32,
+    /// Whose routes they are, for the kernel and those who read them (RTPROT_…).
+    pub protocol: u8,
+}
+
+impl Export {
+    /// Where nothing else is said; the number of the protocol is nobody else's in iproute2's list.
+    pub const USUAL: Self = Self { metric: 10, table: 254, protocol: 194 };
 }
 
 /// IPv4 addresses for clients.

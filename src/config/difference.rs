@@ -22,10 +22,15 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         Role::Server(role) => role.delegate.clone(),
         Role::Client(_) => None,
     };
+    let export = |config: &Config| match &config.role {
+        Role::Server(role) => role.export,
+        Role::Client(_) => None,
+    };
     [
         (role(old) != role(new), "client/server"),
         (line(old) != line(new), "server-ipv6 auto"),
         (delegate(old) != delegate(new), "delegate-ipv6"),
+        (export(old) != export(new), "route-export"),
         (old.transport.local != new.transport.local, "local"),
         (old.transport.port != new.transport.port, "port"),
         (old.transport.family != new.transport.family, "proto"),

@@ -35,7 +35,8 @@ use problem::Problems;
 use read::Source;
 
 pub use addresses::{DELEGATED_PREFIX, STABLE_ADDRESS};
-pub use addresses::{Delegate, Follow, PoolV4, PoolV6, Topology, TunnelRoute, Via};
+pub use addresses::{Delegate, Export, Follow, PoolPersist, PoolV4, PoolV6};
+pub use addresses::{Topology, TunnelRoute, Via};
 pub use ccd::{ClientFiles, ClientSettings};
 pub use challenge::StaticChallenge;
 pub use problem::{ConfigError, Diagnostic, Origin};
@@ -165,6 +166,8 @@ pub struct ServerRole {
     pub delegate: Option<Box<Delegate>>,
     /// `route`, `route-ipv6`, and what the topology needs.
     pub routes: Vec<TunnelRoute>,
+    /// `route-export`.
+    pub export: Option<Export>,
     /// `push` arguments in order, as text the client parses.
     pub push: Vec<String>,
     /// `client-config-dir`.
@@ -193,15 +196,6 @@ pub struct ServerRole {
     pub login: hooks::Login,
     /// `ifconfig-pool-persist`.
     pub pool_persist: Option<PoolPersist>,
-}
-
-/// `ifconfig-pool-persist`: where the addresses of clients outlive the process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PoolPersist {
-    /// The file.
-    pub file: PathBuf,
-    /// Written at most this often; `None`: never, and its addresses are for their names only.
-    pub every: Option<Duration>,
 }
 
 /// Settings only a client has.

@@ -2,7 +2,8 @@
 
 use super::option::TunnelOption;
 use super::{
-    Config, Follow, ManagementAddress, Mssfix, Process, Role, ServerRole, Timers, Transport, Via,
+    Config, Export, Follow, ManagementAddress, Mssfix, Process, Role, ServerRole, Timers,
+    Transport, Via,
 };
 
 /// What would be done, line by line.
@@ -112,6 +113,11 @@ fn server(role: &ServerRole, out: &mut Vec<String>) {
             Via::Outside => "to the system's default router".to_owned(),
         };
         out.push(format!("route {} {way}{metric}", route.destination));
+    }
+    if let Some(Export { metric, table, protocol }) = role.export {
+        out.push(format!(
+            "keep kernel routes to clients' addresses and networks in table {table}, protocol {protocol}, metric {metric}"
+        ));
     }
     for push in &role.push {
         out.push(format!("push \"{push}\""));

@@ -125,9 +125,11 @@ impl Server {
     /// Makes a client the owner of its addresses and of the networks behind it.
     pub(super) fn route(&mut self, id: PeerId, prefixes: &[IpNet]) -> Result<(), Full> {
         for net in prefixes {
-            let Some(old) = self.routes.insert(*net, id)?.filter(|old| *old != id) else {
-                continue;
-            };
+            let old = self.routes.insert(*net, id)?;
+            if old.is_none() && self.role.export.is_some() {
+                self.commands.push_back(Command::Route { net: *net, up: true });
+            }
+            let Some(old) = old.filter(|old| *old != id) else { continue };
             let name = |id| self.peers.get(id).and_then(|entry| entry.peer.name());
             log::warn!(
                 "{net} is claimed by '{}' and by '{}', which gets its packets from now on",
@@ -158,6 +160,8 @@ impl Server {
                 && self.routes.insert(*net, *heir).is_ok()
             {
                 log::info!("{net} belongs to '{}' again", name.escape_debug());
+            } else if self.role.export.is_some() {
+                self.commands.push_back(Command::Route { net: *net, up: false });
             }
             self.unlearn(*net, heir.map(|(heir, _)| heir));
         }

@@ -7,10 +7,11 @@
 //! script can set for another), never changes.
 
 use core::time::Duration;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use crate::config::Follow;
 use crate::engine::{Command, Environment, LinePrefix, PeerId};
 use crate::server::peer::Stage;
 use crate::server::{Server, push};
@@ -139,7 +140,15 @@ impl Server {
     /// An address in a prefix of the line leads to the client of this name from now on, which scripts
     /// know by this environment; without one, to nobody.
     pub(super) fn show(&mut self, address: Ipv6Addr, name: &str, environment: Option<Environment>) {
-        self.commands.push_back(Command::Neighbour { address, up: environment.is_some() });
-        self.learnt_by_line(IpNet::from(std::net::IpAddr::V6(address)), name, environment);
+        let (net, up) = (IpNet::from(IpAddr::V6(address)), environment.is_some());
+        let borrowed = matches!(self.role.follow, Some(Follow::Neighbours(_)));
+        if borrowed {
+            self.commands.push_back(Command::Neighbour { address, up });
+        }
+        // Of a prefix that is another interface's, the host knows another way.
+        if borrowed || self.role.export.is_some() {
+            self.commands.push_back(Command::Route { net, up });
+        }
+        self.learnt_by_line(net, name, environment);
     }
 }

@@ -37,7 +37,9 @@ pub fn publish(config: &mut Config) {
     for (name, settings) in folder.survey().settings {
         for net in settings.published.into_iter().filter(|_| name != DEFAULT) {
             let route = TunnelRoute { destination: net, via: Via::Tunnel, metric: 0 };
-            if !role.routes.iter().any(|known| known.destination == net) {
+            // With `route-export`, there is a way while there is the client.
+            let known = role.routes.iter().any(|known| known.destination == net);
+            if !known && role.export.is_none() {
                 role.routes.push(route);
             }
             let option = match net {

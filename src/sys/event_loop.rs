@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use self::pace::{PAUSE, Pace};
 use self::packets::{Inbound, Outgoing};
+use super::client_routes::ClientRoutes;
 use super::clock::{self, Clock};
 use super::ctl_socket::{ControlSocket, MAX_CONNECTIONS};
 use super::hooks::{Hooks, surroundings};
@@ -111,10 +112,12 @@ pub struct EventLoop<E, U> {
     pub hooks: Hooks,
     /// Management interface and files for others to read.
     pub reports: Reports,
-    /// (Client, or with `line`) changes of the host's network.
+    /// (Client, or with `routes`) changes of the host's network.
     pub watch: Option<Watch>,
     /// (Server) what the line gives its clients.
     pub line: Option<Line>,
+    /// (Server) the kernel's routes to what clients have.
+    pub routes: Option<ClientRoutes>,
 }
 
 impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
@@ -279,13 +282,15 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             self.follow_at.get_or_insert(now.mono + SETTLING);
         }
         if self.follow_at.take_if(|due| *due <= now.mono).is_some() {
-            let news = match &mut self.shell.line {
-                Some(line) => {
-                    self.shell.tunnel.restore();
-                    line.prefixes().map(Reply::Prefixes)
+            let shell = &mut self.shell;
+            let news = match &mut shell.routes {
+                Some(routes) => {
+                    shell.tunnel.restore();
+                    routes.restore();
+                    shell.line.as_mut().and_then(Line::prefixes).map(Reply::Prefixes)
                 }
                 None => {
-                    self.shell.tunnel.follow();
+                    shell.tunnel.follow();
                     Some(Reply::NetworkChanged)
                 }
             };
@@ -391,6 +396,11 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                     shell.engine.handle_reply(now, reply);
                 }
                 self.serve_hooks(now);
+            }
+            Command::Route { net, up } => {
+                if let Some(routes) = &mut shell.routes {
+                    routes.set(net, up);
+                }
             }
             Command::Neighbour { address, up } => {
                 if let Some(line) = &mut shell.line {

@@ -3,19 +3,20 @@
 //! ```text
 //! ip6assign 64   netifd ─ address ─> tun0 ─ read here ─> the engine ─> the clients' addresses
 //! ndp-proxy DEV  router ─ address ─> DEV  ─ read here ─> the engine ─ Command::Neighbour ─> here:
-//!                                                a proxy entry on DEV and a /128 route into tun0
+//!                                                a proxy entry on DEV
+//!                                                                    ─ Command::Route ─> client_routes
 //! ```
 //!
-//! Addresses that the configuration gives our device are never taken for the line's. Entries and
-//! routes are removed at the end, and `proxy_ndp` is as it was before.
+//! Addresses that the configuration gives our device are never taken for the line's. Entries are
+//! removed at the end, and `proxy_ndp` is as it was before.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv6Addr;
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::Ipv6Net;
 
-use super::netlink::{Assigned, Netlink, Route, interface_index};
+use super::netlink::{Assigned, Netlink, interface_index};
 use crate::config::Follow;
 use crate::engine::{LinePrefix, TunnelSettings};
 
@@ -68,15 +69,11 @@ impl Line {
 
     /// A client's address comes or goes.
     pub fn show(&mut self, address: Ipv6Addr, up: bool) {
-        let route = self.route(address);
         let Some(neighbours) = &mut self.neighbours else { return };
         let device = interface_index(&neighbours.device);
         if up {
             neighbours.shown.insert(address);
-            let done = device.and_then(|device| {
-                self.netlink.add_proxy(device, address)?;
-                exists_is_fine(self.netlink.add_route(&route))
-            });
+            let done = device.and_then(|device| self.netlink.add_proxy(device, address));
             if let Err(error) = done {
                 let device = &neighbours.device;
                 log::warn!("ndp-proxy {device}: {address} is not reachable: {error}");
@@ -87,13 +84,9 @@ impl Line {
     }
 
     fn hide(&mut self, address: Ipv6Addr, device: u32) {
-        let route = self.route(address);
         // What is gone already is no error.
         if let Err(error) = self.netlink.remove_proxy(device, address) {
             log::debug!("ndp-proxy: taking back {address}: {error}");
-        }
-        if let Err(error) = self.netlink.remove_route(&route) {
-            log::debug!("ndp-proxy: taking back the route to {address}: {error}");
         }
     }
 
@@ -102,11 +95,6 @@ impl Line {
         let Some(neighbours) = &self.neighbours else { return };
         let shown: Vec<Ipv6Addr> = neighbours.shown.iter().copied().collect();
         shown.into_iter().for_each(|address| self.show(address, true));
-    }
-
-    const fn route(&self, address: Ipv6Addr) -> Route {
-        let destination = IpNet::V6(Ipv6Net::new_assert(address, 128));
-        Route { destination, gateway: None, interface: self.tunnel, metric: 0 }
     }
 }
 
@@ -181,15 +169,10 @@ fn prefixes(assigned: impl Iterator<Item = Assigned>, own: Option<Ipv6Net>) -> V
     found
 }
 
-fn exists_is_fine(result: std::io::Result<()>) -> std::io::Result<()> {
-    match result {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        result => result,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
     use crate::sys::testing::alone;
     use crate::sys::tun::TunDevice;
@@ -229,7 +212,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs root: tests/run interop runs it"]
-    fn entries_and_routes_come_and_go_with_clients() {
+    fn entries_come_and_go_with_clients() {
         alone();
         // Stands in for the local network.
         let lan = TunDevice::open(Some("lan0"), false).unwrap();
@@ -253,19 +236,21 @@ mod tests {
             ("2001:db8:5::/64", u32::MAX)
         );
         let client: Ipv6Addr = "2001:db8:5::77".parse().unwrap();
-        let mut netlink = Netlink::open().unwrap();
-        let mut way = || netlink.route_to(client.into()).unwrap().interface;
-        assert_eq!(way(), lan.index());
+        let entries = || {
+            let mut list = Command::new("ip");
+            list.args(["-6", "neigh", "show", "proxy", "dev", "lan0"]);
+            String::from_utf8(list.output().unwrap().stdout).unwrap()
+        };
         line.show(client, true);
         line.show(client, true);
-        assert_eq!(way(), tun.index());
+        assert_eq!(entries().trim(), "2001:db8:5::77 proxy");
         let proxies = || fs::read_to_string("/proc/sys/net/ipv6/conf/lan0/proxy_ndp").unwrap();
         assert_eq!(proxies().trim(), "1");
         line.show(client, false);
-        assert_eq!(way(), lan.index());
+        assert_eq!(entries(), "");
         line.show(client, true);
         drop(line);
-        assert_eq!(way(), lan.index());
+        assert_eq!(entries(), "");
         assert_eq!(proxies().trim(), "0");
         let error = Line::open(&Follow::Neighbours("nothing".into()), 1, &settings).unwrap_err();
         assert!(error.contains("no such interface"), "{error}");

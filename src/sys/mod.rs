@@ -14,6 +14,7 @@
 
 pub mod admission;
 pub mod client_files;
+pub mod client_routes;
 pub mod client_set;
 #[cfg(feature = "client")]
 mod client_upkeep;

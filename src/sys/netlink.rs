@@ -6,6 +6,7 @@
 //! taking it back, is [`tunnel`](super::tunnel)'s business.
 
 mod answer;
+mod exported;
 
 use std::ffi::{CStr, CString};
 use std::fs;
@@ -26,6 +27,8 @@ use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, Neighb
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
+
+pub use self::exported::Exported;
 
 use self::answer::{read_address, read_assigned, read_route, read_table_route};
 

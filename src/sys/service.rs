@@ -19,6 +19,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::admission::ServerUpkeep;
 use super::client_files::{self, ClientFolder};
+use super::client_routes::ClientRoutes;
 #[cfg(feature = "client")]
 use super::client_upkeep::ClientUpkeep;
 use super::clock::{Clock, OsRandom, unix_time};
@@ -46,7 +47,7 @@ use super::{commands, remarks, state};
 use crate::cli;
 #[cfg(feature = "client")]
 use crate::client::Client;
-use crate::config::{self, Config, ConfigError, Loaded, Process, Role, ServerRole};
+use crate::config::{self, Config, ConfigError, Export, Loaded, Process, Role, ServerRole};
 use crate::engine::{Engine, TunnelSettings};
 use crate::server::Server;
 
@@ -216,16 +217,19 @@ fn serve<E: Engine, U: Upkeep<E>>(
         tunnel.apply(settings)?;
     }
     let resolver = Resolver::new().map_err(|error| format!("socket pair: {error}"))?;
-    let follow = match &config.role {
-        Role::Server(role) => role.follow.as_ref(),
-        Role::Client(_) => None,
+    let (follow, export) = match &config.role {
+        Role::Server(role) => (role.follow.as_ref(), role.export),
+        Role::Client(_) => (None, None),
     };
+    // The line wants some, too.
+    let routes = export.or(follow.map(|_| Export::USUAL));
+    let routes = routes.map(|at| ClientRoutes::open(at, tun.index())).transpose()?;
     let line = follow.zip(settings.as_ref());
     let line =
         line.map(|(follow, settings)| Line::open(follow, tun.index(), settings)).transpose()?;
     let watch = match &config.role {
         Role::Client(_) => Some(Watch::open()),
-        Role::Server(_) => line.as_ref().map(|_| Watch::addresses()),
+        Role::Server(_) => routes.as_ref().map(|_| Watch::addresses()),
     };
     let watch = watch.transpose().map_err(|error| format!("netlink: {error}"))?;
     if process.daemon && start == Start::First {
@@ -254,6 +258,7 @@ fn serve<E: Engine, U: Upkeep<E>>(
         reports,
         watch,
         line,
+        routes,
     }
     .run()
 }

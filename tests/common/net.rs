@@ -315,6 +315,7 @@ impl Net {
                 | Command::NeverMind(_)
                 | Command::SavePool(_)
                 | Command::SaveDelegations(_)
+                | Command::Route { .. }
                 | Command::Neighbour { .. }
                 | Command::Introduce(_)
                 | Command::KeepReachable(_) => None,

@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 use super::addresses::Addresses;
 use super::{Build, networks};
 use crate::config::lex::Line;
-use crate::config::{Delegate, TunnelRoute, Via};
+use crate::config::{Delegate, Export, TunnelRoute, Via};
 
 /// Largest metric the kernel takes as a signed number.
 const MAX_METRIC: u32 = i32::MAX as u32;
@@ -38,6 +38,26 @@ pub(super) fn routes(
         routes.extend(net.and_then(|net| route(b, line, own, net.into(), (1, 2), v6, metric)));
     }
     routes
+}
+
+/// `route-export [metric N] [table N] [protocol N]`.
+pub(super) fn export(b: &mut Build<'_>) -> Option<Export> {
+    let line = b.line("route-export")?;
+    let mut export = Export::USUAL;
+    for at in (0..line.args.len()).step_by(2) {
+        match (line.arg(at)?, line.arg(at + 1)) {
+            ("metric", Some(_)) => export.metric = b.number(line, at + 1, 1..=MAX_METRIC)?,
+            ("table", Some(_)) => export.table = b.number(line, at + 1, 1..=u32::MAX)?,
+            // Those below are the kernel's and the administrator's.
+            ("protocol", Some(_)) => export.protocol = b.number(line, at + 1, 5..=255)? as u8,
+            (word, _) => {
+                let usage = "`metric`, `table` or `protocol` and a number";
+                b.error(line, format!("{usage} are expected, not `{}` alone", word.escape_debug()));
+                return None;
+            }
+        }
+    }
+    Some(export)
 }
 
 fn gateway_line(b: &mut Build<'_>, line: &Line, own: &Addresses) -> Option<Via> {
@@ -129,8 +149,8 @@ fn network_v4(b: &mut Build<'_>, line: &Line) -> Option<Ipv4Net> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::Via;
     use crate::config::tests::{error_of, loaded, server_role};
+    use crate::config::{Export, Via};
 
     const OWN: &str = "server 10.8.0.0 255.255.255.0\nserver-ipv6 fd00:8::/64\n";
 
@@ -168,6 +188,24 @@ mod tests {
         let loaded = loaded(&format!("{OWN}{lines}"));
         let seen: Vec<_> = server_role(&loaded).routes.iter().map(|route| route.via).collect();
         assert_eq!(seen, [Via::Router("192.168.0.1".parse().unwrap()), Via::Tunnel, Via::Tunnel]);
+    }
+
+    #[test]
+    fn where_routes_are_exported_to() {
+        let export = |line: &str| server_role(&loaded(&format!("{OWN}{line}\n"))).export;
+        assert_eq!(export(""), None);
+        assert_eq!(export("route-export"), Some(Export::USUAL));
+        let all = export("route-export table 4000 protocol 99 metric 5");
+        assert_eq!(all, Some(Export { metric: 5, table: 4000, protocol: 99 }));
+        for (line, expected) in [
+            ("route-export bird", "not `bird` alone"),
+            ("route-export metric", "not `metric` alone"),
+            ("route-export protocol 4", "a number from 5 to 255"),
+            ("route-export table main", "needs a number"),
+        ] {
+            let error = error_of(&format!("{OWN}{line}\n"));
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub(super) fn role(b: &mut Build<'_>, timers: &Timers) -> ServerRole {
         v6_pool: own.v6_pool,
         follow: own.follow.take(),
         routes: routes::routes(b, &own, delegate.as_deref()),
+        export: routes::export(b),
         delegate,
         push: b.source.all("push").filter_map(|line| line.arg(0)).map(str::to_owned).collect(),
         client_files: ccd::files(b),

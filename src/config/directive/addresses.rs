@@ -49,6 +49,7 @@ super::rows! { "Addresses, routes, clients";
 "redirect-private", 0, ANY, [CLIENT PUSHED MANY], Done, "as redirect-gateway, without the default route";
 "route", 1, 4, [BOTH CCD PUSHED MANY], Done, "IPv4 route: mask, gateway, metric; into the tunnel unless the gateway is outside. In a client's file, of a network of its `iroute`: routed, and pushed to all others";
 "route-delay", 0, 2, [CLIENT PUSHED], Ignored("routes are set as soon as the tunnel is up"), "wait before setting routes";
+"route-export", 0, 6, [SERVER], Done, "(sixgate only) keep kernel routes to each client's addresses and networks, for a routing daemon to spread; `metric`, `table`, `protocol` with a number each";
 "route-gateway", 1, 1, [BOTH PUSHED], Done, "gateway of `route` lines without one";
 "route-ipv6", 1, 3, [BOTH CCD PUSHED MANY], Done, "IPv6 route: gateway, metric; into the tunnel unless the gateway is outside. In a client's file as `route`";
 "route-ipv6-gateway", 1, 1, [BOTH PUSHED], Done, "gateway of `route-ipv6` lines without one";

@@ -47,6 +47,7 @@ fn role(topology: Topology) -> ServerRole {
         follow: None,
         delegate: None,
         routes: Vec::new(),
+        export: None,
         push: Vec::new(),
         client_files: None,
         client_to_client: false,

@@ -140,6 +140,7 @@ fn start() -> (JoinHandle<Result<(), String>>, StdSocket, SocketAddr) {
             reports: Reports::default(),
             watch: None,
             line: None,
+            routes: None,
         };
         shell.run().map(|next| assert!(next.is_none()))
     });

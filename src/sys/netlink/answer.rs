@@ -93,7 +93,7 @@ pub(super) fn read_table_route(payload: &[u8], v6: bool) -> Option<Route> {
     read_route(payload, destination).map(|route| Route { metric, ..route })
 }
 
-fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => bytes.first_chunk::<4>().map(|b| Ipv4Addr::from(*b).into()),
         16 => bytes.first_chunk::<16>().map(|b| Ipv6Addr::from(*b).into()),

@@ -206,6 +206,7 @@ impl End {
             | Command::KeepReachable(_)
             | Command::SaveDelegations(_)
             | Command::Introduce(_)
+            | Command::Route { .. }
             | Command::Neighbour { .. } => None,
         }
     }

@@ -54,9 +54,10 @@ class Server:
     when it is the harness that is under test."""
 
     def __init__(self, case, wrap: Wrap, lines, v4: bool = True, v6: bool = True, identity: tuple[Path, Path] | None = None,
-                 ca: Path | None = None):
+                 ca: Path | None = None, host: Host | None = None, name: str = "server"):
         self.case = case
-        self.host: Host = case.net.server
+        self.host: Host = host or case.net.server
+        self.name = name
         authority = case.shared.authority
         key, cert = identity or (authority.dir / "server.key", authority.dir / "server.crt")
         text = [
@@ -71,13 +72,13 @@ class Server:
             text[text.index("proto udp")] = "proto udp6"
         if not any(line.startswith("keepalive") for line in lines):
             text.append("keepalive 10 60")
-        self.config = case.write("server.conf", "\n".join(text) + "\n")
+        self.config = case.write(f"{name}.conf", "\n".join(text) + "\n")
         self.process: Process | None = None
 
     def start(self) -> None:
         from lib.case import SIXGATE
         program = openvpn(self.case.suite, self.config) if self.case.stock else [SIXGATE, "run", self.config]
-        self.process = self.case.process(self.host.inside(*program), "server")
+        self.process = self.case.process(self.host.inside(*program), self.name)
         self.wait_bound()
 
     def wait_bound(self) -> None:
