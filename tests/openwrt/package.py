@@ -168,7 +168,8 @@ def test_the_fields_are_those_of_the_sdk(packages):
 def test_scripts_and_conffiles_are_those_of_the_sdk(packages):
     for archive in packages.all():
         names = {m.name: m.mode for m in archive.control.getmembers() if m.isfile()}
-        assert names == {"./conffiles": 0o644, "./control": 0o644, "./postinst": 0o755, "./prerm": 0o755}
+        scripts = ("./postinst", "./prerm", "./prerm-pkg")
+        assert names == {"./conffiles": 0o644, "./control": 0o644, **dict.fromkeys(scripts, 0o755)}
         assert archive.text("conffiles") == "/etc/config/sixgate\n"
         for script, function in (("postinst", "default_postinst"), ("prerm", "default_prerm")):
             lines = archive.text(script).splitlines()
@@ -187,6 +188,7 @@ def test_the_files_have_their_places_and_modes(packages):
         assert files == {
             "./etc/config/sixgate": 0o600,
             "./etc/init.d/sixgate": 0o755,
+            "./etc/uci-defaults/sixgate": 0o755,
             "./lib/upgrade/keep.d/sixgate": 0o644,
             "./usr/sbin/sixgate": 0o755,
         }

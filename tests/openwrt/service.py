@@ -51,12 +51,14 @@ class Router:
     def configure(self, text: str, package: str = "sixgate") -> None:
         (self.root / "etc/config" / package).write_text(text)
 
-    def call(self, action: str, ula: str = "fd12:3456:789a::/48") -> "Call":
+    def call(self, action: str, script: str = "etc/init.d/sixgate", **environment: str) -> "Call":
         trace = self.root / "trace"
         trace.write_text("")
+        given = {"IPKG_INSTROOT": str(self.root), "PATH": str(self.bin), "TRACE": str(trace),
+                 "ULA": "fd12:3456:789a::/48", **environment}
         run = subprocess.run(
-            ["/bin/busybox", "ash", HERE / "stand_ins.sh", self.root / "etc/init.d/sixgate", action],
-            env={"IPKG_INSTROOT": str(self.root), "PATH": str(self.bin), "TRACE": str(trace), "ULA": ula},
+            ["/bin/busybox", "ash", HERE / "stand_ins.sh", self.root / script, action],
+            env=given,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -66,8 +68,8 @@ class Router:
         assert "not found" not in run.stderr and "stand-in:" not in run.stderr, run.stderr
         return Call(run.returncode, run.stdout, run.stderr, trace.read_text().splitlines())
 
-    def start(self, **options) -> "Call":
-        call = self.call("start", **options)
+    def start(self) -> "Call":
+        call = self.call("start")
         assert call.status == 0, call
         return call
 
@@ -199,6 +201,21 @@ def test_the_endpoint_comes_from_dynamic_dns(packages):
         router.configure(SERVER.replace("\toption endpoint 'home.example.org'\n", option))
         router.start()
         assert (router.root / "usr/sbin/endpoint").read_text() == expected + "\n"
+
+
+def test_a_profile_leads_to_the_name_of_dynamic_dns(packages):
+    router = Router(packages, "ddns-profile", NETWORKS.replace("home.example.org", ""))
+    for name in ("me.example.net", "moved.example.net"):
+        router.configure(f"config service 'on'\n\toption enabled '1'\n\toption lookup_host '{name}'\n", "ddns")
+        router.start()
+        client = name.partition(".")[0]
+        command = [router.program, "client", "add", client, "--dir", router.root / "etc/sixgate", "--out", "-"]
+        profile = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+        # By both families, and nowhere else.
+        remotes = [line.split()[1:3] for line in profile.splitlines() if line.startswith("remote ")]
+        assert remotes and all(remote == [name, "1194"] for remote in remotes), profile
+        for block in ("ca", "cert", "key", "tls-crypt-v2"):
+            assert f"<{block}>\n" in profile and f"</{block}>\n" in profile, block
 
 
 def test_the_firewall_is_opened_by_procds_data(packages):

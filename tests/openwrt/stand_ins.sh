@@ -1,6 +1,7 @@
 #!/bin/sh
-# stand_ins.sh INIT-SCRIPT ACTION: runs an init script as OpenWrt's rc.common does, with stand-ins for
-# what it finds on a router: UCI's and procd's shell functions, jshn, logger. Each notes its calls in
+# stand_ins.sh SCRIPT ACTION: runs an init script as OpenWrt's rc.common does, or, with the action `source`,
+# a script as its default_postinst and default_prerm do. There are stand-ins for what it finds on a
+# router: UCI's and procd's shell functions, uci, ubus, jshn, logger. Each notes its calls in
 # $TRACE, one a line. There are only those that the script may count on in every release since 19.07,
 # and each refuses what the real one would not understand.
 #
@@ -27,9 +28,9 @@ config() { # TYPE [NAME]
 	count=$((count + 1))
 	section="${2:-cfg$count}"
 	sections="$sections $section"
-	eval "uci_${section}_TYPE=\$1"
+	eval "uci_${section}_TYPE=\$1 uci_${section}_OPTIONS="
 }
-option() { eval "uci_${section}_$1=\$2"; }
+option() { eval "uci_${section}_$1=\$2 uci_${section}_OPTIONS=\"\$uci_${section}_OPTIONS $1\""; }
 list() {
 	local length
 	eval "length=\${uci_${section}_$1_LENGTH:-0}"
@@ -73,11 +74,82 @@ config_list_foreach() { # SECTION OPTION FUNCTION [ARGUMENTS]
 		_at=$((_at + 1))
 	done
 }
+# The program, as far as scripts need it: on /etc/config/network, options without lists.
 uci() {
-	case "$*" in
-	'-q get network.globals.ula_prefix') [ -n "$ULA" ] && echo "$ULA" ;;
+	local _argument _section _option _value
+	[ "$1" != -q ] || shift
+	_argument="${2#network}"
+	case "$1 $2" in
+	'get network.globals.ula_prefix') [ -n "$ULA" ] && echo "$ULA" ;;
+	'get network.'*.*) uci_find && [ -n "$_option" ] && echo "$_value" ;;
+	'get network.'*) uci_find && eval "echo \$uci_${_section}_TYPE" ;;
+	'show network' | 'show network.'*) uci_find && uci_show ;;
+	'delete network.'*)
+		uci_find || return 1
+		[ -n "$_section" ] && [ "$_argument" = ".$_section" ] || fail "uci delete $2"
+		sections="$(echo "$sections" | sed "s/ $_section\\>//")"
+		uci_staged=1
+		;;
+	'commit network') uci_commit ;;
+	'batch ')
+		while read -r _argument _value; do
+			case "$_argument $_value" in
+			'set network.'*=*) uci_set "${_value#network.}" ;;
+			'commit network') uci_commit ;;
+			*) fail "uci batch: $_argument $_value" ;;
+			esac
+		done
+		;;
 	*) fail "uci $*" ;;
 	esac
+}
+# Reads the file, unless there are changes that are not committed, and looks for `.SECTION[.OPTION]`.
+uci_find() {
+	[ -n "$uci_staged" ] || config_load network
+	_section="${_argument#.}"
+	_section="${_section%%.*}" _option=
+	[ -n "$_section" ] || return 0
+	case "$sections " in *" $_section "*) ;; *) return 1 ;; esac
+	case "$_argument" in .*.*) _option="${_argument##*.}" ;; *) return 0 ;; esac
+	eval "_value=\$uci_${_section}_$_option"
+	[ -n "$_value" ]
+}
+uci_show() {
+	local _each
+	for _section in ${_section:-$sections}; do
+		eval "echo \"network.$_section=\$uci_${_section}_TYPE\""
+		for _each in $(eval "echo \$uci_${_section}_OPTIONS"); do
+			eval "echo \"network.$_section.$_each='\$uci_${_section}_$_each'\""
+		done
+	done
+}
+uci_set() { # SECTION=TYPE or SECTION.OPTION=VALUE
+	[ -n "$uci_staged" ] || config_load network
+	uci_staged=1
+	case "$1" in
+	*.*=*)
+		section="${1%%.*}" _option="${1#*.}"
+		case "$sections " in *" $section "*) ;; *) fail "uci set network.$1: no such section" ;; esac
+		option "${_option%%=*}" "${1#*=}"
+		;;
+	*) config "${1#*=}" "${1%%=*}" ;;
+	esac
+}
+uci_commit() {
+	local _section _each
+	trace uci commit network
+	[ -n "$uci_staged" ] || return 0
+	for _section in $sections; do
+		eval "echo \"config \$uci_${_section}_TYPE '$_section'\""
+		for _each in $(eval "echo \$uci_${_section}_OPTIONS"); do
+			eval "echo \"	option $_each '\$uci_${_section}_$_each'\""
+		done
+	done >"$IPKG_INSTROOT/etc/config/network"
+	uci_staged=
+}
+ubus() {
+	[ "$*" = 'call network reload' ] || fail "ubus $*"
+	traced ubus "$@"
 }
 
 logger() {
@@ -130,6 +202,13 @@ procd_add_reload_interface_trigger() {
 	[ $# = 1 ] || fail "procd_add_reload_interface_trigger $*"
 	traced procd_add_reload_interface_trigger "$@"
 }
+
+# ---- default_postinst, default_prerm ----------------------------------------------------------------
+
+if [ "$action" = source ]; then
+	(cd "${initscript%/*}" && . "$initscript")
+	exit
+fi
 
 # ---- rc.common -------------------------------------------------------------------------------------
 
