@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from lib.case import SIXGATE, add, case
+from lib.case import SIXGATE, Ping, add, case
 from lib.peers import Client, Wrap
 from lib.process import Failure
 
@@ -265,10 +265,7 @@ def renegotiation(server_lines: list[str], client_lines: list[str]):
     def run(t):
         server = t.server(*server_lines)
         peer = client(t, *client_lines)
-        ping = t.process(peer.host.inside("ping", "-n", "-q", "-i", "0.05", "-c", "300", "-W", "5", "fd00:10:8::1"), "ping")
-        ping.expect("packets transmitted", timeout=30, dies=True)
-        if " 0% packet loss" not in ping.text():
-            raise Failure(ping.text())
+        Ping(t, peer.host, "fd00:10:8::1", count=300).finish()
         if server.process.count(HANDSHAKE) < 2:
             raise Failure("no renegotiation happened")
         if peer.process.count(peer.UP) != 1:
@@ -369,7 +366,7 @@ def changed_by_push_update(t):
     before = network(host)
     t.server("management 127.0.0.1 7505", 'push "route 10.55.0.0 255.255.0.0"')
     peer = client(t)
-    ping = t.process(host.inside("ping", "-n", "-q", "-i", "0.1", "-c", "60", "-W", "5", "fd00:10:8::1"), "ping")
+    ping = Ping(t, host, "fd00:10:8::1", count=60, interval=0.1)
 
     def update(text: str) -> None:
         mark = peer.process.mark()
@@ -392,9 +389,7 @@ def changed_by_push_update(t):
     found = routes()
     if "10.66.0.0" in found or "fd66::" in found or "0.0.0.0/1 dev tun0" not in found:
         raise Failure(f"routes are not removed:\n{found}")
-    ping.expect("packets transmitted", timeout=20, dies=True)
-    if " 0% packet loss" not in ping.text():
-        raise Failure(ping.text())
+    ping.finish()
     if peer.process.count(peer.UP) != 1:
         raise Failure("the client started over")
     mark = peer.process.mark()

@@ -8,7 +8,7 @@ import time
 import client_host
 from addresses import client_files, routes
 from lib import pki
-from lib.case import all_answered, case, pinging
+from lib.case import Ping, case
 from lib.process import Failure
 from manage import ask
 from up import Up
@@ -31,19 +31,6 @@ def reload(server, expect: str = IN_FORCE) -> str:
     server.process.expect(expect, after=mark)
     time.sleep(0.2)
     return server.process.text()[mark:]
-
-
-class Ping:
-    """A ping that runs beside what happens, and has to lose nothing."""
-
-    def __init__(self, t, host, address: str, count: int = 100):
-        self.count = count
-        self.process = t.process(host.inside(*pinging(address, count, 0.05, 30)), "ping")
-        self.process.expect("icmp_seq=10 ")
-
-    def finish(self) -> None:
-        self.process.expect("packets transmitted", timeout=40, dies=True)
-        all_answered(self.process.text(), self.count)
 
 
 @case(clients=2, own=True)

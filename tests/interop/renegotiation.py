@@ -3,7 +3,7 @@
 import json
 import time
 
-from lib.case import add, all_answered, case, pinging
+from lib.case import Ping, add, case
 from lib.process import Failure
 
 # What a stock client logs for each TLS handshake.
@@ -16,17 +16,9 @@ def under_ping(wrap: str, version: str, server_lines: list[str], client_lines: l
     def run(t):
         server = t.server(*server_lines, wrap=wrap)
         client = t.client(f"tls-version-max {version}", *client_lines, wrap=wrap)
-        pings = [
-            t.process(host.inside(*pinging(address, SECONDS * 50, 0.02, SECONDS + 15)), name)
-            for host, address, name in (
-                (client.host, "10.8.0.1", "ping-4"),
-                (client.host, "fd00:10:8::1", "ping-6"),
-                (t.net.server, client.v4, "ping-to-client"),
-            )
-        ]
-        for ping in pings:
-            ping.expect("packets transmitted", timeout=SECONDS + 30, dies=True)
-            all_answered(ping.text(), SECONDS * 50)
+        ways = ((client.host, "10.8.0.1"), (client.host, "fd00:10:8::1"), (t.net.server, client.v4))
+        for ping in [Ping(t, host, address, SECONDS * 50, 0.02) for host, address in ways]:
+            ping.finish()
         handshakes = client.process.count(HANDSHAKE)
         if handshakes < 3:
             raise Failure(f"only {handshakes} handshakes in {SECONDS} s")

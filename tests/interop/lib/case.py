@@ -185,6 +185,21 @@ def all_answered(output: str, count: int) -> None:
         raise Failure(f"{len(missing)} of {count} echo requests without an answer: {sorted(missing)[:10]}\n{output[-1500:]}")
 
 
+class Ping:
+    """A ping that runs beside what happens, and has to lose nothing."""
+
+    def __init__(self, t: Case, host: Host, address: str, count: int = 100, interval: float = 0.05):
+        self.count = count
+        self.deadline = int(count * interval) + 25
+        command = pinging(address, count, interval, self.deadline)
+        self.process = t.process(host.inside(*command), f"ping-{address}")
+        self.process.expect("icmp_seq=10 ")
+
+    def finish(self) -> None:
+        self.process.expect("packets transmitted", timeout=self.deadline + 10, dies=True)
+        all_answered(self.process.text(), self.count)
+
+
 def tunnel_addresses(host: Host, device: str = "tun0") -> tuple[str | None, str | None]:
     """The global addresses of a tunnel device."""
     report = json.loads(host.run("ip", "-j", "addr", "show", "dev", device).stdout)
