@@ -10,6 +10,7 @@
 //! opening sockets and devices again is not asked of the engine: see
 //! [`config::difference`](crate::config::difference).
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -74,6 +75,8 @@ pub struct Review {
 pub struct Tally {
     stay: usize,
     go: usize,
+    /// The questions that are open, by ascending ticket, with the clients they are about.
+    open: VecDeque<(u64, PeerId)>,
 }
 
 impl Server {
@@ -159,6 +162,7 @@ impl Server {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         client.review = Some(Box::new(Review { ticket, ..review }));
+        self.tally.open.push_back((ticket, id));
         self.commands.push_back(Command::Admit(Box::new(AdmitRequest {
             ticket,
             peer: id,
@@ -169,12 +173,11 @@ impl Server {
         })));
     }
 
-    /// The client whose review this ticket belongs to.
-    pub(super) fn reviewed_by(&self, ticket: u64) -> Option<PeerId> {
-        self.peers.iter().find_map(|(id, entry)| {
-            let review = entry.peer.client()?.review.as_ref()?;
-            (review.ticket == ticket).then_some(id)
-        })
+    /// The client whose review this ticket belongs to. Each ticket is good for one answer.
+    pub(super) fn reviewed_by(&mut self, ticket: u64) -> Option<PeerId> {
+        let open = &mut self.tally.open;
+        let at = open.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
+        open.remove(at).map(|(_, id)| id)
     }
 
     /// The outside world has answered.
@@ -182,23 +185,26 @@ impl Server {
         &mut self,
         now: Now,
         id: PeerId,
+        ticket: u64,
         verdict: Result<Box<ClientSettings>, String>,
     ) {
-        match self.stays(now, id, verdict) {
-            Ok(()) => self.tally.stay += 1,
-            Err((word, reason)) => {
-                self.tally.go += 1;
-                self.dismiss(now, id, &word, &reason);
+        let client = self.peers.get(id).and_then(|entry| entry.peer.client());
+        // It may have left meanwhile, and another one come.
+        let review = client.and_then(|client| client.review.as_ref());
+        if review.is_some_and(|review| review.ticket == ticket) {
+            match self.stays(now, id, verdict) {
+                Ok(()) => self.tally.stay += 1,
+                Err((word, reason)) => {
+                    self.tally.go += 1;
+                    self.dismiss(now, id, &word, &reason);
+                }
             }
+            self.settle(now, id);
         }
-        let waits = |(_, entry): (PeerId, &super::peers::Entry<super::peer::Peer>)| {
-            entry.peer.client().is_some_and(|client| client.review.is_some())
-        };
-        if !self.peers.iter().any(waits) {
-            let Tally { stay, go } = core::mem::take(&mut self.tally);
+        if self.tally.open.is_empty() {
+            let Tally { stay, go, .. } = core::mem::take(&mut self.tally);
             log::info!("clients that keep their tunnel: {stay}; that have to connect again: {go}");
         }
-        self.settle(now, id);
     }
 
     /// Lets a client stay if nothing changes for it, or says what it is told and why.

@@ -197,7 +197,7 @@ impl Server {
         verdict: Result<Box<ClientSettings>, String>,
     ) {
         if let Some(id) = self.reviewed_by(ticket) {
-            return self.review(now, id, verdict);
+            return self.review(now, id, ticket, verdict);
         }
         let Some((id, Step::Decision)) = self.whose(ticket) else { return };
         let settings = match verdict {
