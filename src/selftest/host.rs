@@ -3,18 +3,19 @@
 //!
 //! What is transferred is a pattern that the receiver knows, so nobody has to keep a copy of it.
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::tcp;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{
     HardwareAddress, Icmpv4Message, Icmpv4Packet, Icmpv4Repr, Icmpv6Message, Icmpv6Packet,
     Icmpv6Repr, IpAddress, IpCidr, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr,
 };
+
+use crate::selftest::link::Link;
 
 /// Where transfers go.
 pub const PORT: u16 = 5001;
@@ -44,7 +45,7 @@ pub struct Host {
 impl Host {
     /// A host with these addresses whose default routes lead into the tunnel.
     pub fn new(v4: Option<Ipv4Net>, v6: Option<Ipv6Net>, mtu: u16, seed: u64) -> Self {
-        let mut link = Link { inbound: VecDeque::new(), outbound: VecDeque::new(), mtu };
+        let mut link = Link::new(mtu.into());
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut link, Instant::ZERO);
@@ -210,57 +211,6 @@ fn is_echo_reply(packet: &[u8]) -> bool {
                 && icmp.verify_checksum(&ip.src_addr(), &ip.dst_addr())
                 && icmp.payload() == ECHO
         })
-}
-
-/// Queues in place of a TUN device.
-struct Link {
-    /// Packets for the stack.
-    inbound: VecDeque<Vec<u8>>,
-    /// Packets from the stack.
-    outbound: VecDeque<Vec<u8>>,
-    mtu: u16,
-}
-
-/// Packets that wait for the tunnel at most; the stack holds back what has no room.
-const QUEUE: usize = 64;
-
-struct Received(Vec<u8>);
-struct Sending<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Sending<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut packet = vec![0; len];
-        let result = f(&mut packet);
-        self.0.push_back(packet);
-        result
-    }
-}
-
-impl Device for Link {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Sending<'a>;
-
-    fn receive(&mut self, _: Instant) -> Option<(Received, Sending<'_>)> {
-        let packet = self.inbound.pop_front()?;
-        Some((Received(packet), Sending(&mut self.outbound)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
-        (self.outbound.len() < QUEUE).then_some(Sending(&mut self.outbound))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = self.mtu.into();
-        capabilities
-    }
 }
 
 #[cfg(test)]

@@ -5,4 +5,5 @@
 //! clock.
 
 pub mod host;
+mod link;
 pub mod site;

@@ -1,67 +1,21 @@
 //! An IP host behind a tunnel: a smoltcp stack where a real system has its kernel and TUN device.
 //! It answers pings by itself and can carry one TCP transfer at a time in each direction.
 
-use std::collections::VecDeque;
-
 use ipnet::{Ipv4Net, Ipv6Net};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
-/// Queues in place of a TUN device.
-pub struct Queues {
-    /// Packets for the stack.
-    pub inbound: VecDeque<Vec<u8>>,
-    /// Packets from the stack.
-    pub outbound: VecDeque<Vec<u8>>,
-    mtu: usize,
-}
+use link::Link;
 
-pub struct Received(Vec<u8>);
-pub struct Sending<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Sending<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut packet = vec![0; len];
-        let result = f(&mut packet);
-        self.0.push_back(packet);
-        result
-    }
-}
-
-impl Device for Queues {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Sending<'a>;
-
-    fn receive(&mut self, _: Instant) -> Option<(Received, Sending<'_>)> {
-        let packet = self.inbound.pop_front()?;
-        Some((Received(packet), Sending(&mut self.outbound)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
-        Some(Sending(&mut self.outbound))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = self.mtu;
-        capabilities
-    }
-}
+#[path = "../../src/selftest/link.rs"]
+mod link;
 
 /// The host.
 pub struct Host {
-    /// Its link.
-    pub queues: Queues,
+    /// What connects it to the tunnel.
+    pub link: Link,
     interface: Interface,
     sockets: SocketSet<'static>,
     tcp: SocketHandle,
@@ -74,10 +28,10 @@ pub struct Host {
 impl Host {
     /// A host with these addresses whose default routes lead into the tunnel.
     pub fn new(v4: Option<Ipv4Net>, v6: Option<Ipv6Net>, mtu: usize, seed: u64) -> Self {
-        let mut queues = Queues { inbound: VecDeque::new(), outbound: VecDeque::new(), mtu };
+        let mut link = Link::new(mtu);
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
-        let mut interface = Interface::new(config, &mut queues, Instant::ZERO);
+        let mut interface = Interface::new(config, &mut link, Instant::ZERO);
         interface.update_ip_addrs(|list| {
             if let Some(net) = v4 {
                 list.push(IpCidr::new(IpAddress::Ipv4(net.addr()), net.prefix_len())).unwrap();
@@ -95,7 +49,7 @@ impl Host {
         let buffer = || tcp::SocketBuffer::new(vec![0; 65_535]);
         let mut sockets = SocketSet::new(Vec::new());
         let tcp = sockets.add(tcp::Socket::new(buffer(), buffer()));
-        Self { queues, interface, sockets, tcp, to_send: Vec::new(), sent: 0, received: Vec::new() }
+        Self { link, interface, sockets, tcp, to_send: Vec::new(), sent: 0, received: Vec::new() }
     }
 
     /// Waits for a TCP connection on `port`.
@@ -125,7 +79,7 @@ impl Host {
     /// Lets the stack work at `millis`.
     pub fn poll(&mut self, millis: u64) {
         let now = Instant::from_millis(millis as i64);
-        self.interface.poll(now, &mut self.queues, &mut self.sockets);
+        self.interface.poll(now, &mut self.link, &mut self.sockets);
         let socket = self.sockets.get_mut::<tcp::Socket>(self.tcp);
         while socket.can_recv() {
             let chunk = socket.recv(|bytes| (bytes.len(), bytes.to_vec())).expect("can_recv");
@@ -141,7 +95,7 @@ impl Host {
         if socket.state() == tcp::State::CloseWait {
             socket.close();
         }
-        self.interface.poll(now, &mut self.queues, &mut self.sockets);
+        self.interface.poll(now, &mut self.link, &mut self.sockets);
     }
 
     /// When the stack wants to work again, in milliseconds.

@@ -251,7 +251,7 @@ impl Net {
     fn write_tun(&mut self, index: usize, bytes: &[u8]) {
         let node = &mut self.nodes[index];
         match &mut node.host {
-            Some(host) => host.queues.inbound.push_back(bytes.to_vec()),
+            Some(host) => host.link.inbound.push_back(bytes.to_vec()),
             None => node.tun.push_back(bytes.to_vec()),
         }
         self.poll_host(index);
@@ -262,7 +262,7 @@ impl Net {
         let Some(host) = &mut self.nodes[index].host else { return };
         host.poll(millis);
         while let Some(ip) =
-            self.nodes[index].host.as_mut().and_then(|host| host.queues.outbound.pop_front())
+            self.nodes[index].host.as_mut().and_then(|host| host.link.outbound.pop_front())
         {
             self.inject(index, &ip);
         }
