@@ -31,6 +31,10 @@ pub enum Command {
     ClientSet(ClientSet),
     /// `status`.
     Status(Status),
+    /// `kick`.
+    Kick(Kick),
+    /// `log`.
+    Log(Log),
     /// `selftest`.
     #[cfg(feature = "selftest")]
     Selftest,
@@ -64,6 +68,8 @@ enum Subcommand {
     Check(Check),
     Client(Client),
     Status(Status),
+    Kick(Kick),
+    Log(Log),
     #[cfg(feature = "selftest")]
     Selftest(Selftest),
     Doctor(Doctor),
@@ -216,6 +222,36 @@ pub struct Status {
     pub json: bool,
 }
 
+/// End a client's connections. It may come back; `client revoke` shuts it out.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "kick")]
+pub struct Kick {
+    /// the client's name, as `status` shows it
+    #[argh(positional)]
+    pub name: String,
+
+    /// state folder of the server (default: /etc/sixgate)
+    #[argh(option, default = "default_dir()", arg_name = "dir")]
+    pub dir: PathBuf,
+}
+
+/// Show what the running server has logged last, wherever its log goes.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "log")]
+pub struct Log {
+    /// go on with what is logged from now on
+    #[argh(switch, short = 'f')]
+    pub follow: bool,
+
+    /// so many lines at most (default: all that are kept)
+    #[argh(option, short = 'n', default = "usize::MAX", arg_name = "count")]
+    pub lines: usize,
+
+    /// state folder of the server (default: /etc/sixgate)
+    #[argh(option, default = "default_dir()", arg_name = "dir")]
+    pub dir: PathBuf,
+}
+
 /// Try a server and a client against each other on this machine, without privileges and without
 /// changing anything: certificates, handshake, IPv4 and IPv6, and how fast each cipher is here.
 #[cfg(feature = "selftest")]
@@ -268,6 +304,8 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
             Subcommand::Run(run) => Command::Run(run),
             Subcommand::Check(check) => Command::Check(check),
             Subcommand::Status(status) => Command::Status(status),
+            Subcommand::Kick(kick) => Command::Kick(kick),
+            Subcommand::Log(log) => Command::Log(log),
             #[cfg(feature = "selftest")]
             Subcommand::Selftest(_) => Command::Selftest,
             Subcommand::Doctor(doctor) => Command::Doctor(doctor),
@@ -321,6 +359,8 @@ mod tests {
             panic!()
         };
         assert_eq!((add.name.as_str(), add.out), ("phone", Some("-".into())));
+        let Ok(Command::Log(log)) = parse_line("log -f -n 5") else { panic!() };
+        assert_eq!((log.follow, log.lines), (true, 5));
         let Ok(Command::ClientSet(set)) = parse_line("client set tv ipv4=10.8.0.2 networks=")
         else {
             panic!()

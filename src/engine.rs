@@ -17,7 +17,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::buf::PacketMut;
 use crate::config::ClientSettings;
 use crate::config::dns::Dns;
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, UnixTime};
 
 pub use crate::config::{TunnelRoute, Via};
 pub use hook::{Environment, HookInput, HookKind, HookOutcome, HookRequest};
@@ -291,6 +291,10 @@ pub struct ClientInfo {
     pub networks: Vec<IpNet>,
     /// Since when it is connected, Unix seconds.
     pub since: u64,
+    /// When the last packet that proved to be its own came.
+    pub heard: Instant,
+    /// When its certificate ends, if it has shown one.
+    pub expires: Option<UnixTime>,
     /// Tunnel bytes from the client.
     pub bytes_in: u64,
     /// Tunnel bytes to the client.
@@ -444,4 +448,8 @@ pub trait Engine {
     fn drops(&self) -> &DropCounters;
     /// Connected peers, for status.
     fn clients(&self) -> Vec<ClientInfo>;
+    /// The line's prefixes that lead to clients, for status; what clients are told comes first.
+    fn prefixes(&self) -> Vec<Ipv6Net> {
+        Vec::new()
+    }
 }

@@ -90,6 +90,8 @@ pub const STRANGERS_PER_SECOND: u32 = 3000;
 pub const MAX_HALF_OPEN: usize = 64;
 /// States that the management interface remembers; up to 150 bytes each.
 pub const MANAGEMENT_HISTORY: usize = 100;
+/// Log lines that `sixgate log` can still show; some 100 bytes each.
+pub const LOG_LINES: usize = 100;
 /// Scripts that run at once; further ones wait. Each is a process of its own, a shell perhaps: some
 /// 1 MB on a router while it runs.
 pub const MAX_HOOKS: usize = 8;

@@ -49,6 +49,8 @@ fn execute(command: Command) -> Result<(), String> {
         Command::ClientRevoke(options) => commands::client_revoke(&options),
         Command::ClientSet(options) => client_set::run(&options),
         Command::Status(options) => commands::status(&options),
+        Command::Kick(options) => commands::kick(&options),
+        Command::Log(options) => commands::log(&options),
         #[cfg(feature = "selftest")]
         Command::Selftest => sixgate::sys::selftest::run(),
         Command::Doctor(options) => doctor::doctor(&options),

@@ -16,6 +16,7 @@ pub fn console(bytes: &[u8]) {
     console.connect();
     let view = View {
         now: UnixTime(1_795_456_114),
+        mono: Instant::ZERO,
         date: |_| "2026-11-23 17:48:20".to_owned(),
         pid: 7,
         verb: 3,
@@ -70,6 +71,8 @@ fn client() -> ClientInfo {
         v6: None,
         networks: Vec::new(),
         since: 1_795_456_108,
+        heard: Instant::from_millis(2_000),
+        expires: Some(UnixTime(1_800_000_000)),
         bytes_in: 1,
         bytes_out: 2,
         cipher: "AES-256-GCM",

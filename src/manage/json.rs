@@ -3,45 +3,64 @@
 //! One object; member names and their order are part of the interface:
 //!
 //! ```json
-//! {"version":"…","time":0,"pid":0,"clients":[{"id":0,"name":"…","address":"[::1]:1194",
+//! {"version":"…","time":0,"pid":0,"offload":{"tun":"…","udp":"…"},"ipv4":"…"|null,"ipv6":"…"|null,
+//!  "prefixes":["2001:db8::/64"],"certificates":{"server":0,"authority":0},"clients":[{"id":0,"name":"…","address":"[::1]:1194",
 //!  "ipv4":"…"|null,"ipv6":"…"|null,"ipv6_also":["…"],"networks":["…"],"bytes_in":0,"bytes_out":0,"since":0,
-//!  "username":"…"|null,"cipher":"…","peer_id":0,"peer_version":"…","platform":"…"}],
+//!  "last_seen":0,"certificate_expires":0|null,"username":"…"|null,"cipher":"…","peer_id":0,"peer_version":"…","platform":"…"}],
 //!  "dropped":{"replay":0}}
 //! ```
+//!
+//! Times are Unix seconds. `ipv4` and `ipv6` of the whole are our own addresses in the tunnel; of the
+//! prefixes, clients use the first.
 
 use core::fmt::{Display, Write as _};
 
-use super::View;
+use super::{Overview, View};
 use crate::engine::ClientInfo;
 
-/// The status; `dropped` are counters by name.
-pub fn status<'a>(view: &View, dropped: impl Iterator<Item = (&'a str, u64)>) -> String {
-    let mut text = String::with_capacity(256 + 384 * view.clients.len());
+/// The status.
+pub fn status(view: &View, overview: &Overview<'_>) -> String {
+    let mut text = String::with_capacity(512 + 448 * view.clients.len());
+    let [tun, udp] = overview.offload;
+    let prefixes: Vec<String> =
+        overview.prefixes.iter().map(|net| string(&net.to_string())).collect();
     // Writing to a String cannot fail.
     let _ = write!(
         text,
-        "{{\"version\":{},\"time\":{},\"pid\":{},\"clients\":[",
+        "{{\"version\":{},\"time\":{},\"pid\":{},\"offload\":{{\"tun\":{},\"udp\":{}}},\"ipv4\":{},\
+         \"ipv6\":{},\"prefixes\":[{}],\"certificates\":{{{}}},\"clients\":[",
         string(env!("CARGO_PKG_VERSION")),
         view.now.0,
-        view.pid
+        view.pid,
+        string(tun),
+        string(udp),
+        optional(overview.own.v4),
+        optional(overview.own.v6),
+        prefixes.join(","),
+        numbers(overview.certificates.iter().map(|(name, until)| (*name, until.0))),
     );
-    let clients: Vec<String> = view.clients.iter().map(client).collect();
+    let clients: Vec<String> = view.clients.iter().map(|c| client(view, c)).collect();
     text.push_str(&clients.join(","));
     text.push_str("],\"dropped\":{");
-    let dropped: Vec<String> =
-        dropped.map(|(name, count)| format!("{}:{count}", string(name))).collect();
-    text.push_str(&dropped.join(","));
+    text.push_str(&numbers(overview.dropped.iter().copied()));
     text.push_str("}}\n");
     text
 }
 
-fn client(c: &ClientInfo) -> String {
+/// The members of an object of numbers.
+fn numbers(members: impl Iterator<Item = (&'static str, u64)>) -> String {
+    let members: Vec<String> =
+        members.map(|(name, number)| format!("{}:{number}", string(name))).collect();
+    members.join(",")
+}
+
+fn client(view: &View, c: &ClientInfo) -> String {
     let networks: Vec<String> = c.networks.iter().map(|net| string(&net.to_string())).collect();
     let also: Vec<String> = c.also.iter().map(|address| string(&address.to_string())).collect();
     let username = (!c.username.is_empty()).then_some(&c.username);
     format!(
         "{{\"id\":{},\"name\":{},\"address\":{},\"ipv4\":{},\"ipv6\":{},\"ipv6_also\":[{}],\"networks\":[{}],\
-         \"bytes_in\":{},\"bytes_out\":{},\"since\":{},\"username\":{},\"cipher\":{},\
+         \"bytes_in\":{},\"bytes_out\":{},\"since\":{},\"last_seen\":{},\"certificate_expires\":{},\"username\":{},\"cipher\":{},\
          \"peer_id\":{},\"peer_version\":{},\"platform\":{}}}",
         c.id,
         string(&c.common_name),
@@ -53,6 +72,8 @@ fn client(c: &ClientInfo) -> String {
         c.bytes_in,
         c.bytes_out,
         c.since,
+        c.last_seen(view),
+        c.expires.map_or_else(|| "null".to_owned(), |until| until.0.to_string()),
         optional(username),
         string(c.cipher),
         c.peer,

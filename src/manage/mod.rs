@@ -27,8 +27,10 @@ mod tests;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use ipnet::Ipv6Net;
+
 use crate::engine::{ClientInfo, HookOutcome, PeerId};
-use crate::time::UnixTime;
+use crate::time::{Instant, UnixTime};
 
 /// The program as the status and `version` name it. Monitors take the second word for OpenVPN's
 /// version and choose their parser by it.
@@ -38,6 +40,8 @@ pub const TITLE: &str = concat!("OpenVPN 2.6.0 compatible: sixgate ", env!("CARG
 pub struct View {
     /// Wall-clock time.
     pub now: UnixTime,
+    /// The same moment on the engine's time line.
+    pub mono: Instant,
     /// Local date and time as `2026-01-31 12:00:00`.
     pub date: fn(UnixTime) -> String,
     /// Process id.
@@ -48,6 +52,28 @@ pub struct View {
     pub clients: Vec<ClientInfo>,
     /// Bytes through socket and device.
     pub traffic: Traffic,
+}
+
+/// What `sixgate status` tells beside the clients.
+#[derive(Debug, Clone, Default)]
+pub struct Overview<'a> {
+    /// What the device and the socket do in one call, as they name it: TUN, UDP.
+    pub offload: [&'a str; 2],
+    /// Our own addresses in the tunnel.
+    pub own: Addresses,
+    /// Global prefixes of the line that lead to clients; the one they use first.
+    pub prefixes: Vec<Ipv6Net>,
+    /// When certificates end: whose, and when.
+    pub certificates: Vec<(&'static str, UnixTime)>,
+    /// Packets that were dropped, by reason.
+    pub dropped: Vec<(&'static str, u64)>,
+}
+
+impl ClientInfo {
+    /// When it was heard of last, on the wall clock.
+    fn last_seen(&self, view: &View) -> u64 {
+        view.now.0.saturating_sub(view.mono.since(self.heard).as_secs())
+    }
 }
 
 /// Bytes since start.

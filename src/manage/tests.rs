@@ -26,6 +26,8 @@ fn client(id: u64, name: &str, from: &str, v4: &str, v6: &str) -> ClientInfo {
         v6: v6.parse().ok(),
         networks: Vec::new(),
         since: 1_795_456_108,
+        heard: Instant::from_millis(2_000),
+        expires: Some(UnixTime(1_800_000_000)),
         bytes_in: 1758,
         bytes_out: 1861,
         cipher: "AES-256-GCM",
@@ -37,7 +39,15 @@ fn client(id: u64, name: &str, from: &str, v4: &str, v6: &str) -> ClientInfo {
 
 pub(super) fn view(clients: Vec<ClientInfo>) -> View {
     let traffic = Traffic { link_in: 1838, link_out: 1967, tun_in: 4, tun_out: 5 };
-    View { now: UnixTime(1_795_456_114), date, pid: 11_266, verb: 3, clients, traffic }
+    View {
+        now: UnixTime(1_795_456_114),
+        mono: Instant::from_millis(5_000),
+        date,
+        pid: 11_266,
+        verb: 3,
+        clients,
+        traffic,
+    }
 }
 
 pub(super) fn alice() -> Vec<ClientInfo> {
@@ -132,7 +142,8 @@ fn names_cannot_break_a_format() {
     assert!(v2.contains("\nROUTING_TABLE,fd00:77::/48,a_b_c__END_,"));
     let v3 = status::server(&view, status::Format::V3);
     assert!(v3.contains("CLIENT_LIST\ta,b_c__END_\t"));
-    let json = json::status(&view, [("replay", 3)].into_iter());
+    let json =
+        json::status(&view, &Overview { dropped: vec![("replay", 3)], ..Overview::default() });
     assert!(json.contains(r#""name":"a,b\u0009c\u000d\u000aEND\u000a""#), "{json}");
     assert!(json.ends_with("\"dropped\":{\"replay\":3}}\n"));
 }

@@ -24,7 +24,7 @@ use crate::session::DataParams;
 use crate::session::data::Format;
 use crate::session::describe;
 use crate::session::keys::Derivation;
-use crate::time::Now;
+use crate::time::{Now, UnixTime};
 
 /// What a client is told when the script's settings for it are not usable; the log has the rest.
 const UNUSABLE: &str = "the server's settings for this client are not usable";
@@ -294,8 +294,8 @@ impl Server {
         self.face(id);
         let Some(entry) = self.peers.get(id) else { return Ok(Next::Done) };
         let Some(client) = entry.peer.client() else { return Ok(Next::Done) };
-        let info = client.info(id, entry.endpoint(), "");
-        log_arrival(&info);
+        let info = client.info(id, entry.endpoint(), now.mono, "");
+        log_arrival(&info, now.unix);
         self.commands.push_back(Command::ClientUp(Box::new(info)));
         self.fit(id);
         if at_once {
@@ -368,7 +368,10 @@ impl Files for OneFile<'_> {
     }
 }
 
-fn log_arrival(info: &ClientInfo) {
+/// A client whose certificate ends within this time is warned of.
+const EXPIRY_NOTICE: u64 = 30 * 24 * 3600;
+
+fn log_arrival(info: &ClientInfo, now: UnixTime) {
     let text = |address: Option<IpAddr>| address.map_or("-".to_owned(), |a| a.to_string());
     log::info!(
         "{} ({}): connected as peer {}, {} and {}, {}, version {} on {}",
@@ -381,4 +384,12 @@ fn log_arrival(info: &ClientInfo) {
         if info.version.is_empty() { "?" } else { &info.version },
         if info.platform.is_empty() { "?" } else { &info.platform },
     );
+    let left = info.expires.map(|until| until.0.saturating_sub(now.0));
+    if let Some(left) = left.filter(|left| *left < EXPIRY_NOTICE) {
+        let days = left / (24 * 3600);
+        log::warn!(
+            "{}: its certificate ends in {days} days; it needs a new profile before that",
+            info.common_name.escape_debug()
+        );
+    }
 }

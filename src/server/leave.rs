@@ -21,7 +21,7 @@ impl Server {
     /// session is left to the caller.
     pub(super) fn depart(&mut self, now: Now, id: PeerId, reason: &str) {
         let Some(entry) = self.peers.get_mut(id) else { return };
-        let from = entry.endpoint();
+        let (from, heard) = (entry.endpoint(), entry.peer.session.last_heard());
         let (lease, prefixes) = match &mut entry.peer.stage {
             Stage::Asking(applicant) => {
                 if core::mem::take(&mut applicant.case.asked) {
@@ -33,7 +33,7 @@ impl Server {
                 }
             }
             Stage::Connected(client) => {
-                let info = client.info(id, from, reason);
+                let info = client.info(id, from, heard, reason);
                 let (faces, name) = (core::mem::take(&mut client.faces), info.common_name.clone());
                 let mut environment = core::mem::take(&mut client.environment);
                 let (lease, prefixes) = (client.lease, core::mem::take(&mut client.prefixes));

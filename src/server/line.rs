@@ -89,6 +89,13 @@ impl Line {
         self.current.map(|prefix| prefix.net)
     }
 
+    /// All global prefixes that lead to clients, the one they use first.
+    pub(super) fn nets(&self) -> impl Iterator<Item = Ipv6Net> {
+        let current = self.current();
+        let others = self.valid.iter().map(|prefix| prefix.net);
+        current.into_iter().chain(others.filter(move |net| Some(*net) != current))
+    }
+
     /// An address as the tables have it: in the stable prefix if it is in any of ours.
     pub(super) fn canonical(&self, address: IpAddr) -> IpAddr {
         let IpAddr::V6(v6) = address else { return address };

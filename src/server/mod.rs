@@ -49,6 +49,8 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::Ipv6Net;
+
 use crate::buf::PacketMut;
 use crate::config::{self, Config, ServerRole};
 use crate::engine::{
@@ -379,8 +381,13 @@ impl Engine for Server {
 
     fn clients(&self) -> Vec<ClientInfo> {
         let info = |(id, entry): (PeerId, &peers::Entry<Peer>)| {
-            Some(entry.peer.client()?.info(id, entry.endpoint(), ""))
+            let heard = entry.peer.session.last_heard();
+            Some(entry.peer.client()?.info(id, entry.endpoint(), heard, ""))
         };
         self.peers.iter().filter_map(info).collect()
+    }
+
+    fn prefixes(&self) -> Vec<Ipv6Net> {
+        self.line.as_ref().map(|line| line.nets().collect()).unwrap_or_default()
     }
 }

@@ -228,7 +228,7 @@ impl Client {
     }
 
     /// What status, hooks and logs are told.
-    pub fn info(&self, peer: PeerId, from: Endpoint, reason: &str) -> ClientInfo {
+    pub fn info(&self, peer: PeerId, from: Endpoint, heard: Instant, reason: &str) -> ClientInfo {
         ClientInfo {
             peer,
             id: self.number,
@@ -240,6 +240,8 @@ impl Client {
             also: self.also().collect(),
             networks: self.networks().collect(),
             since: self.since.0,
+            heard,
+            expires: self.who.identity.expires,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             cipher: self.terms.cipher.as_str(),

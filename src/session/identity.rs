@@ -11,6 +11,8 @@ use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Decode as _, Tag, Tagged as _};
 use x509_cert::name::Name;
 
+use crate::time::UnixTime;
+
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// Attribute types by the short names that OpenSSL prints; others appear as dotted numbers.
@@ -46,6 +48,8 @@ pub struct PeerIdentity {
     pub serial: Vec<u8>,
     /// SHA-256 of the certificate.
     pub fingerprint: [u8; 32],
+    /// When it ends.
+    pub expires: Option<UnixTime>,
 }
 
 impl PeerIdentity {
@@ -65,6 +69,7 @@ impl PeerIdentity {
             subject,
             serial: serial(certificate),
             fingerprint: Sha256::digest(der).into(),
+            expires: Some(UnixTime(tbs.validity.not_after.to_unix_duration().as_secs())),
         }
     }
 }

@@ -289,6 +289,11 @@ impl Session {
         self.remote.unwrap_or(SessionId([0; 8]))
     }
 
+    /// When the last packet that proved to be the peer's came.
+    pub fn last_heard(&self) -> Instant {
+        self.keepalive.last_heard
+    }
+
     /// Whether data can be sealed and opened.
     pub fn has_keys(&self) -> bool {
         self.primary.data.is_some() || self.retiring.as_ref().is_some_and(|old| old.data.is_some())

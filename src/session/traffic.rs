@@ -17,7 +17,7 @@ pub(super) struct Keepalive {
     ping: Option<Duration>,
     restart: Option<Duration>,
     last_sent: Instant,
-    last_heard: Instant,
+    pub(super) last_heard: Instant,
     ping_due: bool,
 }
 

@@ -26,12 +26,18 @@ use super::{remarks, state};
 use crate::config::ccd::DEFAULT;
 use crate::config::{ClientSettings, Config, Files, Role, Tls};
 use crate::engine::{AdmitRequest, Engine, Occasion, Reply};
+use crate::pki::certificate::{self, Certificate};
 use crate::server::Server;
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, UnixTime};
 
 /// How often a renewal is considered. Its cost is reading one file; routers get the time from the
 /// network some time after the start, and a day would be long to wait for that.
 const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
+
+/// From when on it is warned of certificates that end and that nothing renews.
+const NOTICE: u64 = 30 * 24 * 3600;
+/// And how often.
+const NOTICE_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// What a server's engine is told beside the traffic.
 pub trait Serves: Engine {
@@ -70,6 +76,8 @@ pub struct ServerUpkeep {
     crl: Vec<CertRevocationList<'static>>,
     /// `client-config-dir`.
     folder: Option<ClientFolder>,
+    /// When to warn of the end of certificates again.
+    warn_at: Instant,
 }
 
 impl ServerUpkeep {
@@ -82,7 +90,8 @@ impl ServerUpkeep {
         let (tls, state) = (config.tls.clone(), config.process.state.clone());
         let crl_time = tls.crl.as_ref().and_then(|(path, _)| modified(path));
         let crl = Vec::new();
-        let mut upkeep = Self { source, config, tls, state, crl_time, crl, folder };
+        let warn_at = Instant::ZERO;
+        let mut upkeep = Self { source, config, tls, state, crl_time, crl, folder, warn_at };
         upkeep.parse_crl();
         upkeep
     }
@@ -129,6 +138,25 @@ impl ServerUpkeep {
         self.crl_time = time;
     }
 
+    /// Says when certificates end, if that is soon.
+    fn warn_of_expiry(&mut self, now: Now) {
+        if now.mono < self.warn_at {
+            return;
+        }
+        self.warn_at = now.mono + NOTICE_EVERY;
+        for (whose, until) in self.expiries() {
+            if until.0 < now.unix.0.saturating_add(NOTICE) {
+                log::warn!("the certificate of the {whose} ends at {}", certificate::date(until));
+            }
+        }
+    }
+
+    fn expiries(&self) -> Vec<(&'static str, UnixTime)> {
+        let end = |pem| Some(Certificate::from_pem(pem).ok()?.not_after);
+        let all = [("server", end(&self.tls.cert)), ("authority", end(&self.tls.ca))];
+        all.into_iter().filter_map(|(whose, until)| Some((whose, until?))).collect()
+    }
+
     fn replace<E: Serves>(&self, engine: &mut E) {
         if let Err(error) = engine.replace_identity(&self.tls) {
             log::error!("new certificates or revocation list not taken: {error}");
@@ -140,7 +168,7 @@ impl ServerUpkeep {
         match state::renew_if_due(state, now.unix) {
             Ok(None) => {}
             Ok(Some(new)) if *self.tls.cert == **new.replaces => {
-                let expires = crate::pki::certificate::date(new.expires);
+                let expires = certificate::date(new.expires);
                 log::info!("the server's certificate is renewed, now until {expires}");
                 self.tls.cert = new.certificate;
                 self.tls.key = new.key;
@@ -186,6 +214,7 @@ impl<E: Serves> Upkeep<E> for ServerUpkeep {
 
     fn tend(&mut self, engine: &mut E, now: Now) -> Instant {
         self.renew(engine, now);
+        self.warn_of_expiry(now);
         self.refresh_crl(engine);
         // In case somebody revoked while the control socket could not be reached.
         if let Some(list) = self.state.as_deref().and_then(|state| state::revoked(state).ok()) {
@@ -197,6 +226,10 @@ impl<E: Serves> Upkeep<E> for ServerUpkeep {
             }
         }
         now.mono + RENEWAL_CHECK
+    }
+
+    fn certificates(&self) -> Vec<(&'static str, UnixTime)> {
+        self.expiries()
     }
 
     fn reload(&mut self, engine: &mut E, now: Now) -> Reload {

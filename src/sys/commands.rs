@@ -5,12 +5,17 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use super::clock::{OsRandom, unix_time};
 use super::ctl_socket::{self, AskError};
 use super::state;
 use crate::cli;
 use crate::pki::certificate::date;
+
+/// How often `sixgate log -f` asks for new lines.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
 /// `sixgate client add`.
 pub fn client_add(options: &cli::ClientAdd) -> Result<(), String> {
@@ -71,17 +76,50 @@ pub fn client_revoke(options: &cli::ClientRevoke) -> Result<(), String> {
             }
         }
     }
-    let connections = if dropped == 1 { "connection" } else { "connections" };
-    print(&format!("{name} is revoked; {dropped} {connections} ended\n"))
+    print(&format!("{name} is revoked; {dropped} {} ended\n", connections(dropped)))
 }
 
 /// `sixgate status`.
 pub fn status(options: &cli::Status) -> Result<(), String> {
-    match ask(&options.dir, if options.json { "status json" } else { "status" }) {
-        Ok(answer) => print(&answer),
-        Err(None) => Err(format!("no server is running with {}", options.dir.display())),
-        Err(Some(error)) => Err(format!("the server does not answer: {error}")),
+    print(&ask_running(&options.dir, if options.json { "status json" } else { "status" })?)
+}
+
+/// `sixgate kick`.
+pub fn kick(options: &cli::Kick) -> Result<(), String> {
+    let name = &options.name;
+    let answer = ask_running(&options.dir, &format!("kill {name}"))?;
+    match answer.trim().strip_prefix("ok ").map(str::parse::<u32>) {
+        Some(Ok(0)) => Err(format!("no client named '{name}' is connected")),
+        Some(Ok(count)) => print(&format!("{name}: {count} {} ended\n", connections(count))),
+        Some(Err(_)) | None => Err(format!("the server says: {}", answer.trim())),
     }
+}
+
+/// `sixgate log`.
+pub fn log(options: &cli::Log) -> Result<(), String> {
+    let mut request = format!("log {}", options.lines);
+    loop {
+        let answer = ask_running(&options.dir, &request)?;
+        let (first, lines) = answer.split_once('\n').unwrap_or((&answer, ""));
+        let next = first.strip_prefix("next ").and_then(|number| number.parse::<u64>().ok());
+        let Some(next) = next else { return Err(format!("the server says: {first}")) };
+        if !print_on(lines)? || !options.follow {
+            return Ok(());
+        }
+        thread::sleep(FOLLOW_EVERY);
+        request = format!("log from {next}");
+    }
+}
+
+fn ask_running(dir: &Path, request: &str) -> Result<String, String> {
+    ask(dir, request).map_err(|error| match error {
+        None => format!("no server is running with {}", dir.display()),
+        Some(error) => format!("the server does not answer: {error}"),
+    })
+}
+
+const fn connections(count: u32) -> &'static str {
+    if count == 1 { "connection" } else { "connections" }
 }
 
 /// The answer of the process that serves `dir`; `Err(None)` when there is no such process.
@@ -94,12 +132,16 @@ pub fn ask(dir: &Path, request: &str) -> Result<String, Option<String>> {
 
 /// Prints a result. A reader that has gone away (`| head`) is no failure.
 pub fn print(text: &str) -> Result<(), String> {
+    print_on(text).map(drop)
+}
+
+/// The same, and says whether there is still a reader.
+fn print_on(text: &str) -> Result<bool, String> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(format!("standard output: {error}"))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(format!("standard output: {error}")),
     }
 }
 

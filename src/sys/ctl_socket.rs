@@ -7,6 +7,8 @@
 //! ```text
 //! status [json]          clients, counters
 //! kill NAME              end the connections of that common name
+//! log [COUNT]            the newest log lines; before them "next NUMBER"
+//! log from NUMBER        those from that number on
 //! revoke HEX [HEX ...]   these certificate serial numbers are void from now on
 //! reload                 read the configuration and clients' files again
 //! pid | version
@@ -48,6 +50,13 @@ pub enum Request {
     Status,
     /// The same as JSON.
     StatusJson,
+    /// Log lines.
+    Log {
+        /// All from this number on; otherwise the newest.
+        from: Option<u64>,
+        /// How many at most.
+        count: usize,
+    },
     /// End the connections of a common name.
     Kill(String),
     /// Certificates that are void from now on, by serial number.
@@ -71,6 +80,17 @@ impl Request {
             ("pid", "") => Ok(Self::Pid),
             ("reload", "") => Ok(Self::Reload),
             ("version", "") => Ok(Self::Version),
+            ("log", "") => Ok(Self::Log { from: None, count: usize::MAX }),
+            ("log", rest) => {
+                let (word, number) = rest.split_once(' ').unwrap_or(("", rest));
+                match (word, number.parse()) {
+                    ("", Ok(count)) => Ok(Self::Log { from: None, count }),
+                    ("from", Ok(number)) => {
+                        Ok(Self::Log { from: Some(number as u64), count: usize::MAX })
+                    }
+                    _ => Err("wrong arguments"),
+                }
+            }
             ("kill", name) if !name.is_empty() && name.len() <= MAX_NAME => {
                 Ok(Self::Kill(name.to_owned()))
             }
@@ -274,6 +294,13 @@ mod tests {
             Request::parse("revoke ff 01a2B3"),
             Ok(Request::Revoke(vec![vec![0xff], vec![1, 0xa2, 0xb3]]))
         );
+        assert_eq!(Request::parse("log 7"), Ok(Request::Log { from: None, count: 7 }));
+        let all = usize::MAX;
+        assert_eq!(Request::parse("log"), Ok(Request::Log { from: None, count: all }));
+        assert_eq!(Request::parse("log from 7"), Ok(Request::Log { from: Some(7), count: all }));
+        for bad in ["log x", "log from", "log from x", "log to 7", "log -1"] {
+            assert!(Request::parse(bad).is_err(), "{bad:?}");
+        }
         let long = format!("kill {}", "x".repeat(65));
         for bad in ["", "status now", "kill", &long, "revoke", "revoke 123", "revoke xyz", "quit"] {
             assert!(Request::parse(bad).is_err(), "{bad:?}");

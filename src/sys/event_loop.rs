@@ -42,7 +42,7 @@ use crate::buf::PacketBuf;
 use crate::config::{ClientSettings, Config};
 use crate::engine::{AdmitRequest, Command, Engine, ExitReason, Reply};
 use crate::limits::MAX_HOOKS;
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, UnixTime};
 
 /// Control packets sent in one go.
 const TRANSMIT_BATCH: usize = 256;
@@ -71,6 +71,10 @@ pub trait Upkeep<E> {
     fn revoke(&mut self, serials: &[Vec<u8>]);
     /// Does what is due, and says when to be called again.
     fn tend(&mut self, engine: &mut E, now: Now) -> Instant;
+    /// When our certificates end: whose, and when.
+    fn certificates(&self) -> Vec<(&'static str, UnixTime)> {
+        Vec::new()
+    }
     /// Reads the configuration again, and puts it in force as far as the engine is concerned.
     fn reload(&mut self, engine: &mut E, now: Now) -> Reload;
 }

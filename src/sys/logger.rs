@@ -4,19 +4,22 @@
 //! instead of written, and above a rate the rest is counted, too; both counts are reported. What is
 //! worth a line, and at which level, is everybody else's business.
 
-use std::collections::VecDeque;
+mod kept;
+
 use std::ffi::{CString, c_char};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
 use std::mem;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::clock::{Clock, unix_time};
 use crate::time::{Instant, UnixTime};
+
+pub use kept::{keep_lines, lines_from, next_number, report};
 
 /// Lines that may come at once.
 const BURST: u32 = 200;
@@ -66,10 +69,6 @@ static LOGGER: Logger = Logger(Mutex::new(None));
 /// The verbosity in force.
 static VERB: AtomicU8 = AtomicU8::new(1);
 
-/// Lines for the management interface to take, at most `KEEP` of them.
-static KEPT: Mutex<VecDeque<(UnixTime, Level, String)>> = Mutex::new(VecDeque::new());
-static KEEP: AtomicUsize = AtomicUsize::new(0);
-
 /// Starts logging to `target`, or moves it there.
 pub fn start(target: Target, verb: u8) {
     let clock = Clock::new();
@@ -98,33 +97,6 @@ pub fn set_verb(verb: u8) {
 /// The verbosity in force.
 pub fn verb() -> u8 {
     VERB.load(Ordering::Relaxed)
-}
-
-/// Keeps the newest lines from now on until they are taken, at most so many.
-pub fn keep_lines(count: usize) {
-    KEEP.store(count, Ordering::Relaxed);
-}
-
-/// Whether there are kept lines.
-pub fn has_kept_lines() -> bool {
-    !KEPT.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-}
-
-/// The lines since they were taken the last time.
-pub fn take_kept_lines() -> VecDeque<(UnixTime, Level, String)> {
-    mem::take(&mut KEPT.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-fn keep(level: Level, text: &str) {
-    let count = KEEP.load(Ordering::Relaxed);
-    if count == 0 {
-        return;
-    }
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    while kept.len() >= count {
-        kept.pop_front();
-    }
-    kept.push_back((unix_time(), level, text.to_owned()));
 }
 
 /// Whether lines go to standard error, or nowhere yet.
@@ -211,15 +183,16 @@ impl State {
     }
 
     fn write(&mut self, level: Level, text: &str) {
-        keep(level, text);
+        let now = unix_time();
+        kept::keep(now, level, text);
         // Nothing can be done about a log that cannot be written.
         match &mut self.target {
             Target::Stderr { stamps } => {
-                let line = line(*stamps, level, text);
+                let line = line(stamps.then_some(now), level, text);
                 let _ = std::io::stderr().write_all(line.as_bytes());
             }
             Target::File(file) => {
-                let _ = file.write_all(line(true, level, text).as_bytes());
+                let _ = file.write_all(line(Some(now), level, text).as_bytes());
             }
             Target::Syslog => syslog(level, text),
         }
@@ -227,11 +200,9 @@ impl State {
 }
 
 /// One whole line in one piece, so that lines of several programs do not mix.
-fn line(stamp: bool, level: Level, text: &str) -> String {
+fn line(stamp: Option<UnixTime>, level: Level, text: &str) -> String {
     let mut line = String::with_capacity(text.len() + 32);
-    if stamp {
-        push_time(&mut line, unix_time());
-    }
+    stamp.into_iter().for_each(|time| push_time(&mut line, time));
     line.push_str(match level {
         Level::Error => "error: ",
         Level::Warn => "warning: ",

@@ -22,6 +22,8 @@ use crate::time::Instant;
 pub struct ManagementSocket {
     /// Histories and answers.
     pub console: Console,
+    /// The number of the next log line to take in.
+    log_seen: u64,
     listener: Listener,
     /// Read and written like a file, whichever family the socket has.
     stream: Option<File>,
@@ -50,7 +52,8 @@ impl ManagementSocket {
             log_lines: config.log_lines,
             hold: config.hold,
         };
-        Ok(Self { console: Console::new(settings), listener, stream: None })
+        let log_seen = logger::next_number();
+        Ok(Self { console: Console::new(settings), log_seen, listener, stream: None })
     }
 
     /// What to wait for: descriptor, for reading, for writing.
@@ -67,7 +70,7 @@ impl ManagementSocket {
 
     /// When it wants attention at the latest.
     pub fn deadline(&self) -> Option<Instant> {
-        if logger::has_kept_lines() || self.console.has_line() {
+        if logger::next_number() > self.log_seen || self.console.has_line() {
             return Some(Instant::ZERO);
         }
         self.console.poll_timeout()
@@ -123,9 +126,9 @@ impl ManagementSocket {
 
     /// Hands over what was logged since the last time.
     pub fn take_log(&mut self) {
-        for (time, level, text) in logger::take_kept_lines() {
-            self.console.log_line(time, level, &text);
-        }
+        let (lines, next) = logger::lines_from(self.log_seen);
+        self.log_seen = next;
+        lines.iter().for_each(|line| self.console.log_line(line.time, line.level, &line.text));
     }
 
     fn close(&mut self) {

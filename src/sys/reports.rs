@@ -198,6 +198,11 @@ impl Reports {
         self.state(TunnelState::Exiting, reason, None);
     }
 
+    /// Our own addresses in the tunnel.
+    pub const fn own(&self) -> Addresses {
+        self.own
+    }
+
     /// What the management program is talked to with.
     pub fn console(&mut self) -> Option<&mut Console> {
         self.management.as_mut().map(|management| &mut management.console)
@@ -306,5 +311,13 @@ fn addresses(settings: &TunnelSettings) -> Addresses {
 /// The process as it is now.
 pub fn view(now: Now, clients: Vec<ClientInfo>, traffic: Traffic) -> View {
     let date = logger::local_date;
-    View { now: now.unix, date, pid: process::id(), verb: logger::verb(), clients, traffic }
+    View {
+        now: now.unix,
+        mono: now.mono,
+        date,
+        pid: process::id(),
+        verb: logger::verb(),
+        clients,
+        traffic,
+    }
 }

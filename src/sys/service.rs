@@ -49,6 +49,7 @@ use crate::cli;
 use crate::client::Client;
 use crate::config::{self, Config, ConfigError, Export, Loaded, Process, Role, ServerRole};
 use crate::engine::{Engine, TunnelSettings};
+use crate::limits::LOG_LINES;
 use crate::server::Server;
 
 /// Runs what the configuration describes until it ends; an error is one line for the user.
@@ -297,6 +298,9 @@ fn start_log(process: &Process) -> Result<(), String> {
         }
         (None, None) => Target::stderr(),
     };
+    if process.state.is_some() {
+        logger::keep_lines(LOG_LINES);
+    }
     logger::start(target, process.verb);
     Ok(())
 }

@@ -3,9 +3,12 @@
 //! One fact per line, the kind first; the values of a client in a fixed order.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use crate::engine::{ClientInfo, DropCounters, DropReason};
-use crate::manage::Traffic;
+use crate::manage::{Overview, Traffic, View};
+use crate::pki::certificate::date;
+use crate::time::UnixTime;
 
 /// What the shell itself could not deliver.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,27 +24,37 @@ pub struct ShellCounters {
 }
 
 /// The whole status.
-///
-/// `offload` is what the device and the socket do in one call, as they name it.
-pub fn render(
-    clients: &[ClientInfo],
-    drops: &DropCounters,
-    shell: ShellCounters,
-    offload: [&str; 2],
-) -> String {
+pub fn render(view: &View, overview: &Overview<'_>) -> String {
     let mut text = format!(
         "sixgate {} pid {} clients {}\n",
         env!("CARGO_PKG_VERSION"),
-        std::process::id(),
-        clients.len()
+        view.pid,
+        view.clients.len()
     );
-    let [tun, udp] = offload;
+    let [tun, udp] = overview.offload;
     // Writing to a String cannot fail.
     let _ = writeln!(text, "offload tun {tun} udp {udp}");
-    for client in clients {
-        let _ = writeln!(text, "client {}", describe(client));
+    let own = [overview.own.v4.map(IpAddr::V4), overview.own.v6.map(IpAddr::V6)];
+    for address in own.iter().flatten() {
+        let _ = writeln!(text, "address {address}");
     }
-    for (name, count) in counters(drops, shell) {
+    for (at, net) in overview.prefixes.iter().enumerate() {
+        let _ = writeln!(text, "prefix {net}{}", if at == 0 { "" } else { " of before" });
+    }
+    for (whose, until) in &overview.certificates {
+        let _ = writeln!(text, "certificate of the {whose} until {}", date(*until));
+    }
+    for client in &view.clients {
+        let _ = write!(text, "client {}", describe(client));
+        let silent = view.mono.since(client.heard).as_secs();
+        let since = date(UnixTime(client.since));
+        let _ = write!(text, " since {since} seen {silent} s ago");
+        if let Some(until) = client.expires {
+            let _ = write!(text, " certificate until {}", date(until));
+        }
+        text.push('\n');
+    }
+    for (name, count) in &overview.dropped {
         let _ = writeln!(text, "dropped {name} {count}");
     }
     text

@@ -3,7 +3,7 @@
 
 use super::{DESCRIPTORS, GOODBYE, Turns, Upkeep};
 use crate::engine::{Engine, Reply};
-use crate::manage::{self, Action, View, json};
+use crate::manage::{self, Action, Overview, View, json};
 use crate::sys::ctl_socket::Request;
 use crate::sys::poll::PollSet;
 use crate::sys::reports::view;
@@ -40,7 +40,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             // Looked after in its turn.
             Signal::Child => self.child_ended = true,
             Signal::Status => {
-                let text = self.status();
+                let text = self.status(now, status::render);
                 text.lines().for_each(|line| log::info!("{line}"));
             }
         }
@@ -55,21 +55,24 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         self.shell.control = Some(control);
     }
 
-    fn status(&self) -> String {
-        let super::EventLoop { engine, tun, udp, .. } = &self.shell;
-        let offload = [tun.offloads(), udp.offloads()];
-        status::render(&engine.clients(), engine.drops(), self.counters, offload)
+    fn status(&self, now: Now, render: fn(&View, &Overview<'_>) -> String) -> String {
+        let super::EventLoop { engine, upkeep, tun, udp, reports, .. } = &self.shell;
+        let overview = Overview {
+            offload: [tun.offloads(), udp.offloads()],
+            own: reports.own(),
+            prefixes: engine.prefixes(),
+            certificates: upkeep.certificates(),
+            dropped: status::counters(engine.drops(), self.counters),
+        };
+        render(&self.view(now), &overview)
     }
 
     fn answer(&mut self, now: Now, request: Request) -> String {
         let engine = &mut self.shell.engine;
         match request {
-            Request::Status => self.status(),
-            Request::StatusJson => {
-                let dropped = status::counters(engine.drops(), self.counters);
-                let view = view(now, engine.clients(), self.counters.traffic);
-                json::status(&view, dropped.into_iter())
-            }
+            Request::Status => self.status(now, status::render),
+            Request::StatusJson => self.status(now, json::status),
+            Request::Log { from, count } => logger::report(from, count),
             Request::Reload => {
                 let taken = self.reload(now);
                 if taken { "ok\n" } else { "refused: see the log\n" }.to_owned()
