@@ -29,6 +29,9 @@ pub enum Command {
     ClientRevoke(ClientRevoke),
     /// `client set`.
     ClientSet(ClientSet),
+    /// `client totp`.
+    #[cfg(feature = "totp")]
+    ClientTotp(ClientTotp),
     /// `status`.
     Status(Status),
     /// `kick`.
@@ -140,6 +143,8 @@ enum ClientCommand {
     List(ClientList),
     Revoke(ClientRevoke),
     Set(ClientSet),
+    #[cfg(feature = "totp")]
+    Totp(ClientTotp),
 }
 
 /// Make a client: a complete profile for OpenVPN, OpenVPN Connect and NetworkManager.
@@ -207,6 +212,25 @@ pub struct ClientSet {
     /// folder of per-client files, if it is not the configuration's
     #[argh(option, arg_name = "dir")]
     pub files: Option<PathBuf>,
+}
+
+/// Ask a client for a one-time code of an authenticator app beside its certificate: makes a new secret,
+/// shows it as a QR code for the app, and has the client's profile ask for codes.
+#[cfg(feature = "totp")]
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "totp")]
+pub struct ClientTotp {
+    /// the client's name
+    #[argh(positional)]
+    pub name: String,
+
+    /// do not ask it any more
+    #[argh(switch)]
+    pub remove: bool,
+
+    /// state folder (default: /etc/sixgate)
+    #[argh(option, default = "default_dir()", arg_name = "dir")]
+    pub dir: PathBuf,
 }
 
 /// Show the clients that are connected and what was dropped.
@@ -314,6 +338,8 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
                 ClientCommand::List(list) => Command::ClientList(list),
                 ClientCommand::Revoke(revoke) => Command::ClientRevoke(revoke),
                 ClientCommand::Set(set) => Command::ClientSet(set),
+                #[cfg(feature = "totp")]
+                ClientCommand::Totp(totp) => Command::ClientTotp(totp),
             },
         },
     })

@@ -48,6 +48,8 @@ fn execute(command: Command) -> Result<(), String> {
         Command::ClientList(options) => commands::client_list(&options),
         Command::ClientRevoke(options) => commands::client_revoke(&options),
         Command::ClientSet(options) => client_set::run(&options),
+        #[cfg(feature = "totp")]
+        Command::ClientTotp(options) => sixgate::sys::client_totp::run(&options),
         Command::Status(options) => commands::status(&options),
         Command::Kick(options) => commands::kick(&options),
         Command::Log(options) => commands::log(&options),

@@ -45,6 +45,11 @@ impl Add<Duration> for Instant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct UnixTime(pub u64);
 
+impl UnixTime {
+    /// A clock that shows less has not been set: this program is younger.
+    pub const EARLIEST: Self = Self(1_767_225_600);
+}
+
 /// Both clocks, read once per turn of the event loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {

@@ -13,6 +13,8 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::problem::Problems;
 use super::read::Source;
+#[cfg(feature = "totp")]
+use super::totp::TotpSecret;
 use super::{ConfigError, Diagnostic, Files, ServerRole, build};
 
 /// The file for clients that have none of their own.
@@ -59,6 +61,9 @@ pub struct ClientSettings {
     pub session_timeout: Option<Duration>,
     /// `setenv-safe`: variables for scripts about it.
     pub variables: Vec<(String, String)>,
+    /// `totp`: it has to bring a one-time code made from this.
+    #[cfg(feature = "totp")]
+    pub totp: Option<TotpSecret>,
 }
 
 impl ClientSettings {
@@ -77,6 +82,8 @@ impl ClientSettings {
             inactive,
             session_timeout,
             variables,
+            #[cfg(feature = "totp")]
+            totp,
         } = later;
         self.disabled |= disabled;
         self.v4 = v4.or(self.v4);
@@ -90,6 +97,10 @@ impl ClientSettings {
         self.inactive = inactive.or(self.inactive);
         self.session_timeout = session_timeout.or(self.session_timeout);
         self.variables.extend(variables);
+        #[cfg(feature = "totp")]
+        {
+            self.totp = totp.or(self.totp.take());
+        }
     }
 }
 

@@ -15,14 +15,15 @@ pub mod dns;
 pub mod fuzz;
 pub mod hooks;
 pub mod lex;
+mod names;
 pub mod option;
 mod plan;
 mod problem;
 mod read;
 #[cfg(test)]
 pub(crate) mod tests;
-
-mod names;
+#[cfg(feature = "totp")]
+pub mod totp;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};

@@ -12,8 +12,6 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::time::UnixTime;
 
-/// No clock that was ever set shows less: 2026-01-01.
-const EARLIEST: UnixTime = UnixTime(1_767_225_600);
 /// Certificates that end within so many seconds are mentioned: 30 days.
 const SOON: u64 = 30 * 86_400;
 /// Room that new keys and profiles need in the state folder, in bytes.
@@ -154,7 +152,7 @@ fn machine(facts: &Facts, report: &mut Report) {
         report.mend(format!("no tunnel device can be made: {reason}"), cure);
     }
     let behind = facts.youngest.is_some_and(|youngest| youngest.0 > facts.now.0 + 86_400);
-    if facts.now < EARLIEST || behind {
+    if facts.now < UnixTime::EARLIEST || behind {
         let cure = pick(facts, "/etc/init.d/sysntpd restart", "timedatectl set-ntp true");
         report.mend("the clock is not set: certificates are judged by it".into(), cure);
     }

@@ -25,9 +25,6 @@ use crate::pki::index::{Issued, Kind, Serial};
 use crate::random::Random;
 use crate::time::UnixTime;
 
-/// No clock that works shows less: 2026-01-01, before the first release of this program.
-pub const EARLIEST: UnixTime = UnixTime(1_767_225_600);
-
 /// End of the CA: 2049-12-31 23:59:59, the last second that certificates encode with a two-digit
 /// year (RFC 5280, 4.1.2.5) and so the last that old decoders are sure to read.
 const CA_END: UnixTime = UnixTime(2_524_607_999);
@@ -139,7 +136,7 @@ impl Authority {
     /// A certificate outlives neither its kind nor the CA. When the clock is plainly wrong, only
     /// the CA's end is known to lie in the future.
     fn end_of_life(&self, kind: Kind, now: UnixTime) -> UnixTime {
-        if now < EARLIEST {
+        if now < UnixTime::EARLIEST {
             return self.not_after;
         }
         let life = match kind {
@@ -160,7 +157,7 @@ impl Authority {
 /// Whether a server certificate that ends at `not_after` should make room for a new one: less than
 /// a third of its life is left, as far as a clock that works can tell.
 pub fn renewal_due(not_after: UnixTime, now: UnixTime) -> bool {
-    now >= EARLIEST && not_after.0.saturating_sub(now.0) < SERVER_LIFE / 3
+    now >= UnixTime::EARLIEST && not_after.0.saturating_sub(now.0) < SERVER_LIFE / 3
 }
 
 /// Key usage and extended key usage as stock peers check them with `remote-cert-tls` [4.3].

@@ -18,6 +18,8 @@ pub mod endpoint;
 pub mod index;
 pub mod names;
 pub mod profile;
+#[cfg(feature = "totp")]
+pub mod qr;
 pub mod server_conf;
 
 use core::fmt;

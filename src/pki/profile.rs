@@ -116,6 +116,29 @@ fn remote_host(line: &str) -> Option<&str> {
     words.next()
 }
 
+/// What makes a client ask its user for a one-time code.
+pub const CODE_LINES: &str = "\
+auth-user-pass
+auth-retry interact
+static-challenge \"Code of the authenticator app\" 1
+";
+
+/// The profile with or without the lines that ask for a code.
+pub fn with_code(text: &str, asks: bool) -> Zeroizing<String> {
+    let mut changed = Zeroizing::new(String::with_capacity(text.len() + CODE_LINES.len()));
+    let is_ours = |line: &str| CODE_LINES.lines().any(|ours| ours == line);
+    let mut told = !asks;
+    for line in text.lines().filter(|line| !is_ours(line)) {
+        // Before the first block, where people look.
+        if line.starts_with('<') && !core::mem::replace(&mut told, true) {
+            changed.push_str(CODE_LINES);
+        }
+        changed.push_str(line);
+        changed.push('\n');
+    }
+    changed
+}
+
 /// The text between `<cert>` and `</cert>`.
 pub fn certificate(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once("<cert>\n")?;
@@ -174,6 +197,16 @@ mod tests {
         assert_eq!(*with_endpoint(&old, Some(&a), &b, 1195).unwrap(), *profile(Some(&b)));
         let edited = old.replace("a.example", "c.example");
         assert!(with_endpoint(&edited, Some(&a), &b, 1195).is_none());
+    }
+
+    #[test]
+    fn a_code_is_asked_for_or_not() {
+        let text = profile(None);
+        let asks = with_code(&text, true);
+        assert_eq!(asks.replace(CODE_LINES, ""), *text);
+        assert!(asks.contains(&format!("verb 3\n{CODE_LINES}<ca>\n")));
+        assert_eq!(*with_code(&asks, true), *asks);
+        assert_eq!(*with_code(&asks, false), *text);
     }
 
     #[test]

@@ -133,6 +133,13 @@ impl Server {
         if settings.disabled {
             return Err(disabled());
         }
+        #[cfg(feature = "totp")]
+        if settings.totp.is_some() {
+            log::error!(
+                "client-connect: `totp` comes too late here; put it into the client's file"
+            );
+            return Err(Refusal::Denied(UNUSABLE.to_owned()));
+        }
         let moves = settings.v4.is_some() || settings.v6.is_some();
         let Some(applicant) = self.applicant(id) else { return Ok(Step::Learn(0)) };
         if settings.behind.iter().any(|net| net.addr().is_ipv6())

@@ -28,6 +28,9 @@ pub(super) enum Refusal {
     StartAgain(&'static str),
     /// The token it has shown is no good; it is to ask its user for the password again.
     Token(&'static str),
+    /// It is to answer this question, and to come again.
+    #[cfg(feature = "totp")]
+    Question(String),
     /// A script says no.
     Script {
         /// What it was asked about.
@@ -118,6 +121,11 @@ impl Server {
             Refusal::Token(reason) => {
                 let told = Message::AuthFailed(AuthFailure::Session(reason.to_owned()));
                 (reason.to_owned(), told)
+            }
+            #[cfg(feature = "totp")]
+            Refusal::Question(text) => {
+                let told = Message::AuthFailed(AuthFailure::Challenge(text));
+                ("it is asked for a one-time code".to_owned(), told)
             }
             Refusal::Script { step, reason } => {
                 let told = if reason.is_empty() { "no reason".to_owned() } else { reason.clone() };

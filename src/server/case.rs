@@ -18,6 +18,8 @@ use crate::server::negotiate::Terms;
 use crate::server::peer::Who;
 use crate::server::pool::Lease;
 use crate::server::token::TokenSession;
+#[cfg(feature = "totp")]
+use crate::server::{token::Tokens, totp::Answer};
 use crate::session::Authentication;
 use crate::wire::key_method::CredentialError;
 use crate::wire::opcode::KeyId;
@@ -86,6 +88,15 @@ pub struct Case {
     pub peer_info: String,
     /// Its password; wiped once it has been looked at.
     pub password: Zeroizing<String>,
+    /// The one-time code that came with it.
+    #[cfg(feature = "totp")]
+    pub answer: Answer,
+    /// Its password was a token.
+    #[cfg(feature = "totp")]
+    pub showed_token: bool,
+    /// The code is the answer to our question, which had been asked when all else was right.
+    #[cfg(feature = "totp")]
+    pub was_asked: bool,
     /// User name and password came but were not readable.
     pub credential_error: Option<CredentialError>,
     /// What scripts are told; empty if there are none.
@@ -108,6 +119,12 @@ impl Case {
             who,
             chain: proof.chain,
             peer_info: proof.peer_info,
+            #[cfg(feature = "totp")]
+            answer: Answer::read(&proof.password),
+            #[cfg(feature = "totp")]
+            showed_token: Tokens::is_token(&proof.password),
+            #[cfg(feature = "totp")]
+            was_asked: false,
             password: proof.password,
             credential_error: proof.credential_error,
             environment,

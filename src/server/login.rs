@@ -24,6 +24,10 @@ impl Server {
             environment::peer_info(&mut case.environment, &peer_info);
         }
         let password = core::mem::take(&mut case.password);
+        #[cfg(feature = "totp")]
+        if let Some(next) = self.before_login(now, id, &password)? {
+            return Ok(next);
+        }
         let script = self.config.hooks.auth_user_pass_verify.is_some();
         let management = self.role.login.by_management;
         if !script && !management {
@@ -52,7 +56,7 @@ impl Server {
     }
 
     /// What becomes of a password that is a token; `None` for any other.
-    fn check_token(
+    pub(super) fn check_token(
         &mut self,
         now: Now,
         id: PeerId,

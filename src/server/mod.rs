@@ -41,8 +41,12 @@ pub mod push;
 mod reload;
 mod renumber;
 pub mod routes;
+#[cfg(feature = "totp")]
+mod second_factor;
 mod steps;
 pub mod token;
+#[cfg(feature = "totp")]
+pub mod totp;
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -123,6 +127,9 @@ pub struct Server {
     /// Whether scripts or the management program are told of clients.
     scripts: bool,
     tokens: Option<Tokens>,
+    /// One-time codes that have been used.
+    #[cfg(feature = "totp")]
+    codes: totp::Codes,
     icmp: RateLimit,
     complaints: RateLimit,
     mismatches: RateLimit,
@@ -162,6 +169,8 @@ impl Server {
         Ok(Self {
             scripts: steps::any(&config.hooks) || role.login.by_management,
             tokens,
+            #[cfg(feature = "totp")]
+            codes: totp::Codes::default(),
             gate: Gate::new(&config, &role, &mut *rng),
             push: push::inherited(&config, &role),
             session,

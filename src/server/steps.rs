@@ -207,6 +207,11 @@ impl Server {
                 return self.settle(now, id);
             }
         };
+        #[cfg(feature = "totp")]
+        if let Err(refusal) = self.second_factor(now, id, &settings) {
+            self.deny(now, id, refusal);
+            return self.settle(now, id);
+        }
         let Some(entry) = self.peers.get_mut(id) else { return };
         match &mut entry.peer.stage {
             Stage::Asking(applicant) => {
@@ -226,7 +231,7 @@ impl Server {
         let Stage::Connected(client) = &mut entry.peer.stage else { return };
         let Some(case) = client.asking.take() else { return };
         client.environment = case.environment;
-        client.token = case.token;
+        client.token = case.token.or(client.token);
         entry.peer.session.approve_key(now, case.key);
         self.renew_token(now, id);
     }

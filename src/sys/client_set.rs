@@ -28,7 +28,15 @@ pub fn run(options: &cli::ClientSet) -> Result<(), String> {
 }
 
 fn set(options: &cli::ClientSet, name: &ClientName) -> Result<(), String> {
-    let wish = Wish::parse(&options.settings)?;
+    apply(options, name, &Wish::parse(&options.settings)?)
+}
+
+/// Puts a wish in force.
+pub(super) fn apply(
+    options: &cli::ClientSet,
+    name: &ClientName,
+    wish: &Wish,
+) -> Result<(), String> {
     let (role, mut files) = server(options)?;
     if options.config.is_none() {
         must_exist(options, name)?;

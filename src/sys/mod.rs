@@ -16,6 +16,8 @@ pub mod admission;
 pub mod client_files;
 pub mod client_routes;
 pub mod client_set;
+#[cfg(feature = "totp")]
+pub mod client_totp;
 #[cfg(feature = "client")]
 mod client_upkeep;
 pub mod clock;

@@ -7,6 +7,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::{Build, hooks, networks, push, timers};
 use crate::config::ccd::{ClientFiles, ClientSettings, FixedV4, FixedV6, PushChange};
 use crate::config::lex::Line;
+#[cfg(feature = "totp")]
+use crate::config::totp::TotpSecret;
 use crate::config::{ServerRole, Topology, Via};
 
 /// Folder of per-client files in a state folder.
@@ -35,6 +37,10 @@ pub(super) fn files(b: &mut Build<'_>) -> Option<ClientFiles> {
 /// All of [`ClientSettings`].
 pub(super) fn settings(b: &mut Build<'_>, role: &ServerRole) -> ClientSettings {
     push::check(b, role);
+    #[cfg(not(feature = "totp"))]
+    if let Some(line) = b.line("totp") {
+        b.error(line, "this sixgate was built without one-time codes");
+    }
     let (ping, ping_restart) = timers::ping(b);
     let published = published(b);
     ClientSettings {
@@ -50,7 +56,20 @@ pub(super) fn settings(b: &mut Build<'_>, role: &ServerRole) -> ClientSettings {
         inactive: timers::inactive(b),
         session_timeout: timers::session_timeout(b),
         variables: hooks::variables(b),
+        #[cfg(feature = "totp")]
+        totp: totp(b),
     }
+}
+
+/// Not understood, it must not let anybody in without a code.
+#[cfg(feature = "totp")]
+fn totp(b: &mut Build<'_>) -> Option<TotpSecret> {
+    let line = b.line("totp")?;
+    let secret = line.arg(0).and_then(TotpSecret::parse);
+    if secret.is_none() {
+        b.error(line, "needs a secret in base32, as `sixgate client totp NAME` makes it");
+    }
+    secret
 }
 
 fn fixed_v4(b: &mut Build<'_>, line: &Line, role: &ServerRole) -> Option<FixedV4> {

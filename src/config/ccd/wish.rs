@@ -16,6 +16,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+#[cfg(feature = "totp")]
+use crate::config::totp::TotpSecret;
 use crate::config::{ServerRole, Topology};
 
 /// What the file begins with when it is new.
@@ -27,9 +29,17 @@ pub struct Wish {
     v4: Option<Option<Ipv4Addr>>,
     host: Option<Option<Ipv6Addr>>,
     networks: Option<Vec<IpNet>>,
+    #[cfg(feature = "totp")]
+    totp: Option<Option<TotpSecret>>,
 }
 
 impl Wish {
+    /// A secret for one-time codes, or none any more.
+    #[cfg(feature = "totp")]
+    pub fn totp(secret: Option<TotpSecret>) -> Self {
+        Self { totp: Some(secret), ..Self::default() }
+    }
+
     /// Reads `ipv4=`, `ip6-host=` and `networks=`; an empty value takes away what there is.
     pub fn parse(words: &[String]) -> Result<Self, String> {
         let mut wish = Self::default();
@@ -79,6 +89,11 @@ impl Wish {
                 new.push(format!("iroute{suffix} {arguments}"));
                 new.push(format!("route{suffix} {arguments}"));
             }
+        }
+        #[cfg(feature = "totp")]
+        if let Some(secret) = &self.totp {
+            gone.push("totp");
+            new.extend(secret.as_ref().map(|secret| format!("totp {}", *secret.text())));
         }
         let stays = |line: &&str| {
             let word = line.split_ascii_whitespace().next().unwrap_or_default();

@@ -56,6 +56,7 @@ super::rows! { "Control channel: certificates, keys, user names";
 "tls-verify", 1, 1, [BOTH], Done, "command that checks the peer's certificate";
 "tls-version-max", 1, 1, [BOTH], Done, "highest TLS version: 1.2 or 1.3";
 "tls-version-min", 1, 2, [BOTH], Done, "lowest TLS version: 1.2 or 1.3";
+"totp", 1, 1, [CCD], Done, "(sixgate only) the secret of this client's one-time codes, in base32: it has to bring one to come in";
 "tran-window", 1, 1, [BOTH], Done, "seconds an old key stays usable after a renegotiation";
 "username-as-common-name", 0, 0, [SERVER], Done, "know clients by user name";
 "verify-client-cert", 0, 1, [SERVER], Done, "`require`: every client needs a certificate";

@@ -198,6 +198,21 @@ pub fn client_revoke(dir: &Path, name: &str, now: UnixTime) -> Result<Revocation
     Ok(Revocation { entries, notes: work.notes })
 }
 
+/// Makes a client's profile ask for a one-time code, or ask no more; where it is, or `None` when it is
+/// not in the state folder.
+#[cfg(feature = "totp")]
+pub fn client_asks_code(dir: &Path, name: &str, asks: bool) -> Result<Option<PathBuf>, String> {
+    let name = ClientName::read(name)?;
+    let mut rng = OsRandom::new();
+    let work = open_existing(dir, UnixTime(0), &mut rng)?;
+    let file = profile_file(&name);
+    let Some(bytes) = work.store.read(&file)? else { return Ok(None) };
+    let path = work.store.path(&file);
+    let text = core::str::from_utf8(&bytes).map_err(|_| format!("{}: not text", path.display()))?;
+    work.store.replace(&file, profile::with_code(text, asks).as_bytes())?;
+    Ok(Some(path))
+}
+
 fn open_existing<'a>(
     dir: &Path,
     now: UnixTime,

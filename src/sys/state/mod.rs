@@ -37,6 +37,8 @@ use crate::sys::store::{Disk, OsDisk, Store, read_optional};
 use crate::time::UnixTime;
 use crate::wire::static_key::V2ServerKey;
 
+#[cfg(feature = "totp")]
+pub use clients::client_asks_code;
 pub use clients::{Added, Client, ClientList, Revocation};
 pub use clients::{client_add, client_list, client_revoke, revoked};
 
@@ -115,6 +117,14 @@ fn ensure_on(
     Ok(Ensured { config, created: work.created, notes: work.notes, endpoint, first_profile })
 }
 
+/// The host name or address that clients find this server at, if it is known.
+#[cfg(feature = "totp")]
+pub fn endpoint_host(dir: &Path) -> Option<String> {
+    let text = read_optional(&dir.join(file::ENDPOINT)).ok()??;
+    let endpoint = Endpoint::parse(core::str::from_utf8(&text).ok()?.trim_ascii()).ok()?;
+    Some(endpoint.host().to_string())
+}
+
 /// A server certificate that takes the place of the one in use.
 pub struct NewIdentity {
     /// The certificate, PEM.
@@ -132,7 +142,7 @@ pub struct NewIdentity {
 /// writes, when there is nothing to do; meant to be called at start and once a day.
 pub fn renew_if_due(dir: &Path, now: UnixTime) -> Result<Option<NewIdentity>, String> {
     let old = read_optional(&dir.join(file::SERVER))?;
-    let Some(old) = old.filter(|_| now >= authority::EARLIEST) else { return Ok(None) };
+    let Some(old) = old.filter(|_| now >= UnixTime::EARLIEST) else { return Ok(None) };
     let certificate = Certificate::from_pem(&old)
         .map_err(|error| format!("{}: {error}", dir.join(file::SERVER).display()))?;
     if !authority::renewal_due(certificate.not_after, now) {
@@ -261,7 +271,7 @@ impl<'a> Work<'a> {
             return Ok(());
         };
         let old = Certificate::from_pem(&old).map_err(self.in_file(file::SERVER))?;
-        if self.now < authority::EARLIEST || !authority::renewal_due(old.not_after, self.now) {
+        if self.now < UnixTime::EARLIEST || !authority::renewal_due(old.not_after, self.now) {
             return Ok(());
         }
         match authority.filter(|a| a.renewal_gains(old.not_after, self.now)) {
