@@ -5,12 +5,17 @@ use std::process::ExitCode;
 
 use sixgate::cli::{self, Command};
 use sixgate::sys::reload::Source;
+use sixgate::sys::wipe::Wiping;
 use sixgate::sys::{client_set, commands, doctor, service};
 
 /// See Cargo.toml.
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: Wiping<dlmalloc::GlobalDlmalloc> = Wiping(dlmalloc::GlobalDlmalloc);
+
+#[cfg(not(target_env = "musl"))]
+#[global_allocator]
+static ALLOCATOR: Wiping<std::alloc::System> = Wiping(std::alloc::System);
 
 fn main() -> ExitCode {
     let mut arguments = Vec::new();

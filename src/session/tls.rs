@@ -19,6 +19,8 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
+use zeroize::Zeroizing;
+
 use crate::buf::Full;
 use crate::config;
 use crate::limits::MAX_PLAINTEXT;
@@ -255,8 +257,8 @@ impl Tls {
                     self.verifier.take_refusal().unwrap_or_else(|| in_words(&error))
                 })?;
             }
-            let mut plaintext = [0; MAX_PLAINTEXT];
-            let len = self.connection.reader().read(&mut plaintext).unwrap_or(0);
+            let mut plaintext = Zeroizing::new([0; MAX_PLAINTEXT]);
+            let len = self.connection.reader().read(&mut *plaintext).unwrap_or(0);
             let mut spill = [0; 64];
             let mut oversize = false;
             while len > 0 && self.connection.reader().read(&mut spill).is_ok_and(|more| more > 0) {

@@ -57,6 +57,7 @@ pub mod tun;
 pub mod tunnel;
 pub mod udp;
 pub mod watch;
+pub mod wipe;
 
 use std::io;
 
