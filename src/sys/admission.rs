@@ -228,6 +228,10 @@ impl<E: Serves> Upkeep<E> for ServerUpkeep {
         now.mono + RENEWAL_CHECK
     }
 
+    fn config(&self) -> Option<&Config> {
+        Some(&self.config)
+    }
+
     fn certificates(&self) -> Vec<(&'static str, UnixTime)> {
         self.expiries()
     }

@@ -32,6 +32,10 @@ impl Upkeep<Client> for ClientUpkeep {
 
     fn revoke(&mut self, _: &[Vec<u8>]) {}
 
+    fn config(&self) -> Option<&Config> {
+        Some(&self.config)
+    }
+
     fn tend(&mut self, _: &mut Client, now: Now) -> Instant {
         now.mono + Duration::MAX
     }

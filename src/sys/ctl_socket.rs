@@ -43,6 +43,10 @@ const MAX_REQUEST: usize = 4096;
 /// How long a connection may take for its question and for reading the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The listener stays readable when there is no descriptor for a connection: it is looked at again
+/// after so long.
+const REST: Duration = Duration::from_secs(1);
+
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -123,6 +127,8 @@ pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
     connections: Vec<Connection>,
+    /// Nobody is let in before, as there was no descriptor for the last one.
+    rest_until: Option<Instant>,
 }
 
 impl ControlSocket {
@@ -159,27 +165,37 @@ impl ControlSocket {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
             .and_then(|()| listener.set_nonblocking(true))
             .map_err(|error| format!("control socket {}: {error}", path.display()))?;
-        Ok(Self { listener, path, connections: Vec::with_capacity(MAX_CONNECTIONS) })
+        let connections = Vec::with_capacity(MAX_CONNECTIONS);
+        Ok(Self { listener, path, connections, rest_until: None })
     }
 
     /// Descriptors to wait for, and whether for writing.
     pub fn interests(&self) -> impl Iterator<Item = (RawFd, bool)> + '_ {
-        let listener =
-            (self.connections.len() < MAX_CONNECTIONS).then(|| (self.listener.as_raw_fd(), false));
+        let room = self.connections.len() < MAX_CONNECTIONS && self.rest_until.is_none();
+        let listener = room.then(|| (self.listener.as_raw_fd(), false));
         let connections =
             self.connections.iter().map(|c| (c.stream.as_raw_fd(), c.answer.is_some()));
         listener.into_iter().chain(connections)
     }
 
-    /// When the next connection runs out of time.
+    /// When the next connection runs out of time, or the next one may come.
     pub fn deadline(&self) -> Option<Instant> {
-        self.connections.iter().map(|c| c.deadline).min()
+        self.connections.iter().map(|c| c.deadline).chain(self.rest_until).min()
     }
 
     /// Does everything that can be done without waiting; `answer` answers complete questions.
     pub fn serve(&mut self, now: Instant, mut answer: impl FnMut(Request) -> String) {
-        while self.connections.len() < MAX_CONNECTIONS {
-            let Ok((stream, _)) = self.listener.accept() else { break };
+        self.rest_until.take_if(|until| *until <= now);
+        while self.connections.len() < MAX_CONNECTIONS && self.rest_until.is_none() {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    log::error!("control socket: {error}");
+                    self.rest_until = Some(now + REST);
+                    break;
+                }
+            };
             if stream.set_nonblocking(true).is_ok() {
                 let deadline = now + PATIENCE;
                 let question = Vec::new();

@@ -69,6 +69,10 @@ pub trait Upkeep<E> {
     ) -> Result<Box<ClientSettings>, String>;
     /// Certificates with these serial numbers are void from now on.
     fn revoke(&mut self, serials: &[Vec<u8>]);
+    /// The configuration in force, for a fresh start with it.
+    fn config(&self) -> Option<&Config> {
+        None
+    }
     /// Does what is due, and says when to be called again.
     fn tend(&mut self, engine: &mut E, now: Now) -> Instant;
     /// When our certificates end: whose, and when.
@@ -128,8 +132,11 @@ impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
     /// Runs until the engine ends, or until everything has to be opened anew for another
     /// configuration, which is returned then; an error is one line for the user.
     pub fn run(self) -> Result<Option<Box<Config>>, String> {
+        let clock = Clock::new();
         let mut turns = Turns {
-            clock: Clock::new(),
+            begun: clock.now().mono,
+            deviceless: false,
+            clock,
             inbound: Some(Box::default()),
             outgoing: Some(Box::default()),
             outbound: Some(PacketBuf::new()),
@@ -183,6 +190,10 @@ struct Turns<E, U> {
     leave_at: Option<Instant>,
     /// What to start over with after the end.
     next: Option<Box<Config>>,
+    /// The TUN device is gone: nothing is read from it any more.
+    deviceless: bool,
+    /// When the loop began.
+    begun: Instant,
     /// A script may have ended.
     child_ended: bool,
     /// A bounded step stopped before its end: do not sleep.
@@ -206,7 +217,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         descriptors.add(shell.signals.as_raw_fd(), true, false);
         descriptors.add(shell.resolver.as_raw_fd(), true, false);
         // A full UDP socket makes the host's packets wait where the host can see it.
-        if !blocked {
+        if !blocked && !self.deviceless {
             descriptors.add(shell.tun.as_raw_fd(), true, false);
         }
         if let Some((fd, read, write)) = shell.reports.interest() {

@@ -3,12 +3,13 @@
 //! asked the event loop's.
 
 use std::fs::{self, File, Permissions};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::logger;
 use super::privilege::Identity;
@@ -16,6 +17,10 @@ use crate::config::{Management, ManagementAddress};
 use crate::manage::console::{Console, Settings};
 use crate::manage::{Action, View};
 use crate::time::Instant;
+
+/// The listener stays readable when there is no descriptor for a connection: it is looked at again
+/// after so long.
+const REST: Duration = Duration::from_secs(1);
 
 /// The listening socket, the connection if there is one, and what they are talked to with.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub struct ManagementSocket {
     /// The number of the next log line to take in.
     log_seen: u64,
     listener: Listener,
+    /// Nobody is let in before, as there was no descriptor for the last one.
+    rest_until: Option<Instant>,
     /// Read and written like a file, whichever family the socket has.
     stream: Option<File>,
 }
@@ -53,7 +60,13 @@ impl ManagementSocket {
             hold: config.hold,
         };
         let log_seen = logger::next_number();
-        Ok(Self { console: Console::new(settings), log_seen, listener, stream: None })
+        Ok(Self {
+            console: Console::new(settings),
+            log_seen,
+            listener,
+            rest_until: None,
+            stream: None,
+        })
     }
 
     /// What to wait for: descriptor, for reading, for writing.
@@ -63,9 +76,13 @@ impl ManagementSocket {
                 let write = !self.console.output().is_empty();
                 (stream.as_raw_fd(), self.console.room() > 0, write)
             }
-            (None, Listener::Tcp(listener)) => (listener.as_raw_fd(), true, false),
-            (None, Listener::Unix(listener, _)) => (listener.as_raw_fd(), true, false),
+            (None, Listener::Tcp(listener)) => (listener.as_raw_fd(), self.is_open(), false),
+            (None, Listener::Unix(listener, _)) => (listener.as_raw_fd(), self.is_open(), false),
         }
+    }
+
+    const fn is_open(&self) -> bool {
+        self.rest_until.is_none()
     }
 
     /// When it wants attention at the latest.
@@ -73,18 +90,26 @@ impl ManagementSocket {
         if logger::next_number() > self.log_seen || self.console.has_line() {
             return Some(Instant::ZERO);
         }
-        self.console.poll_timeout()
+        [self.console.poll_timeout(), self.rest_until].into_iter().flatten().min()
     }
 
     /// Accepts and reads as far as possible without waiting.
-    pub fn receive(&mut self) {
+    pub fn receive(&mut self, now: Instant) {
         self.take_log();
-        if self.stream.is_none()
-            && let Some(stream) = self.listener.accept()
-        {
-            log::info!("management: a program has connected");
-            self.stream = Some(stream);
-            self.console.connect();
+        self.rest_until.take_if(|until| *until <= now);
+        if self.stream.is_none() && self.is_open() {
+            match self.listener.accept() {
+                Ok(stream) => {
+                    log::info!("management: a program has connected");
+                    self.stream = Some(stream);
+                    self.console.connect();
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    log::error!("management: {error}");
+                    self.rest_until = Some(now + REST);
+                }
+            }
         }
         let mut chunk = [0; 256];
         while let Some(stream) = &mut self.stream {
@@ -139,20 +164,20 @@ impl ManagementSocket {
 }
 
 impl Listener {
-    fn accept(&self) -> Option<File> {
+    fn accept(&self) -> io::Result<File> {
         let stream: OwnedFd = match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().ok()?;
-                stream.set_nonblocking(true).ok()?;
+                let (stream, _) = listener.accept()?;
+                stream.set_nonblocking(true)?;
                 stream.into()
             }
             Self::Unix(listener, _) => {
-                let (stream, _) = listener.accept().ok()?;
-                stream.set_nonblocking(true).ok()?;
+                let (stream, _) = listener.accept()?;
+                stream.set_nonblocking(true)?;
                 stream.into()
             }
         };
-        Some(stream.into())
+        Ok(stream.into())
     }
 }
 

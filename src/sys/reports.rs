@@ -113,8 +113,8 @@ impl Reports {
                     return Ok(false);
                 }
             }
-            management.receive();
             let now = clock.now();
+            management.receive(now.mono);
             let view = view(now, Vec::new(), Traffic::default());
             management.console.handle_timeout(now.mono, &view);
             while let Some(action) = management.next(now.mono, &view) {

@@ -160,11 +160,10 @@ def a_full_flash(t):
         conf.write_text(conf.read_text().replace(str(server.state), str(state)) + f"ifconfig-pool-persist {state}/leases 1\n")
         server.state = state
         server.start()
-        with open(flash / "filler", "wb") as filler:
+        with open(flash / "filler", "wb", buffering=0) as filler:
             try:
                 while True:
                     filler.write(bytes(1024))
-                    filler.flush()
             except OSError:
                 pass
         before = {path: path.read_bytes() for path in state.rglob("*") if path.is_file()}
@@ -261,6 +260,8 @@ def the_device_is_deleted(t):
     server = Up(t)
     client = server.client(server.state / "clients" / "client1.ovpn")
     for _ in range(2):
+        # One that goes as soon as it is there is not made again.
+        time.sleep(1.5)
         mark, ours = client.process.mark(), server.process.mark()
         t.net.server.ip("link del tun0")
         server.process.expect("the TUN device tun0 was removed by another program; starting over", after=ours)

@@ -1,6 +1,8 @@
 //! The packets of a turn: datagrams to the TUN device, packets of the host to the network, each in
 //! batches that the engine handles one by one and in place.
 
+use std::time::Duration;
+
 use super::{Turns, Upkeep};
 use crate::buf::PacketMut;
 use crate::engine::{Endpoint, Engine, Verdict};
@@ -25,6 +27,8 @@ const PIECE: usize = 65_536;
 const OUTGOING: usize = HEADROOM + PIECE + 96 * 1024;
 /// A piece is read only while so much is left behind it.
 const FOR_SEGMENTS: usize = 72 * 1024;
+/// A device that is gone again so soon is not replaced once more.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Packets start where a cache line does.
 const LINE: usize = 64;
 
@@ -357,10 +361,22 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         self.outbound = Some(memory);
     }
 
+    /// With CAP_NET_ADMIN another one can be made, but all else depends on this one: a fresh start.
     fn tun_gone(&mut self) {
+        self.deviceless = true;
+        if self.leave_at.is_some() {
+            return;
+        }
         let name = self.shell.tun.name();
-        self.end
-            .get_or_insert(Err(format!("the TUN device {name} was removed by another program")));
+        let gone = format!("the TUN device {name} was removed by another program");
+        match self.shell.upkeep.config() {
+            // Removed again at once, it is not by mistake.
+            Some(config) if self.clock.now().mono.since(self.begun) > PATIENCE => {
+                log::error!("{gone}; starting over");
+                self.start_over(Box::new(config.clone()));
+            }
+            Some(_) | None => _ = self.end.get_or_insert(Err(gone)),
+        }
     }
 
     /// Sends what is sent again when it is lost, or what nobody misses.

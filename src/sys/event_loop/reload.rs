@@ -18,14 +18,18 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         match self.shell.upkeep.reload(&mut self.shell.engine, now) {
             Reload::Kept => return false,
             Reload::Changed { old, new } => self.change(now, &old, &new),
-            Reload::Restart(next) => {
-                self.next = Some(next);
-                self.leave_at = Some(now.mono + GOODBYE);
-                self.shell.reports.restarting();
-                self.shell.engine.handle_reply(now, Reply::Shutdown);
-            }
+            Reload::Restart(next) => self.start_over(next),
         }
         true
+    }
+
+    /// Says goodbye to all peers, and opens everything anew for this configuration.
+    pub(super) fn start_over(&mut self, next: Box<Config>) {
+        let now = self.clock.now();
+        self.next = Some(next);
+        self.leave_at = Some(now.mono + GOODBYE);
+        self.shell.reports.restarting();
+        self.shell.engine.handle_reply(now, Reply::Shutdown);
     }
 
     fn change(&mut self, now: Now, old: &Config, new: &Config) {

@@ -105,7 +105,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         let (engine, traffic) = (&self.shell.engine, self.counters.traffic);
         self.shell.reports.tend(now, || view(now, engine.clients(), traffic));
         let Some(management) = &mut self.shell.reports.management else { return };
-        management.receive();
+        management.receive(now.mono);
         // Each line sees what the ones before it have done.
         while let Some(management) = &mut self.shell.reports.management
             && management.console.has_line()
