@@ -344,11 +344,13 @@ pub struct TunnelSettings {
     pub dns: Dns,
 }
 
-/// A global /64 that the line gives us, as an address on an interface shows it.
+/// A global prefix that the line gives us, as an address on an interface shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinePrefix {
-    /// The prefix.
+    /// Its first /64, for clients' addresses.
     pub net: Ipv6Net,
+    /// The length of all of it: 64 if there is no more.
+    pub bits: u8,
     /// The host's address in it.
     pub own: Ipv6Addr,
     /// How long new connections may use it, in seconds; 0 once it is deprecated.

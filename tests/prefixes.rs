@@ -41,7 +41,7 @@ fn settings(net: &Net, node: usize) -> &TunnelSettings {
 
 fn prefix(number: u16, preferred: u32) -> LinePrefix {
     let own = Ipv6Addr::new(0x2001, 0xdb8, number, 0, 0, 0, 0, 1);
-    LinePrefix { net: Ipv6Net::new(own, 64).unwrap().trunc(), own, preferred }
+    LinePrefix { net: Ipv6Net::new(own, 64).unwrap().trunc(), bits: 64, own, preferred }
 }
 
 fn within(net: Ipv6Net, host: u64) -> Ipv6Addr {

@@ -52,10 +52,7 @@ fn peer_info(config: &Config, role: &ClientRole) -> String {
     } else {
         ""
     };
-    let prefix = match role.delegate_dev {
-        Some(_) => format!("{WANTS_PREFIX}=1\n"),
-        None => String::new(),
-    };
+    let prefix = if role.wants_prefix { format!("{WANTS_PREFIX}=1\n") } else { String::new() };
     format!(
         "IV_VER=sixgate_{}\nIV_PLAT=linux\nIV_TCPNL=1\nIV_MTU={}\n{ncp}IV_CIPHERS={}\n\
          IV_LZO_STUB=1\nIV_COMP_STUB=1\nIV_COMP_STUBv2=1\nIV_PROTO={}\n{prefix}",

@@ -104,6 +104,13 @@ impl Updated {
             Some(name) => name,
             None => return Err(pushed::bad(change.text)),
         };
+        if let (false, Ok(Some(option @ TunnelOption::Delegated(_)))) =
+            (change.remove, TunnelOption::parse(&words))
+        {
+            self.options.retain(|option| !matches!(option, TunnelOption::Delegated(_)));
+            self.options.push(option);
+            return Ok(());
+        }
         let Some(name) = UPDATABLE.into_iter().find(|known| *known == name) else {
             let text = change.text.escape_debug();
             return self.or_leave_out(
@@ -184,6 +191,16 @@ mod tests {
         "redirect-gateway def1",
         "dns server 1 address 10.8.0.1",
     ];
+
+    #[test]
+    fn another_network_is_delegated_and_other_variables_stay() {
+        let stable = "setenv-safe ifconfig_ipv6_stable fd00:6::2/64";
+        let before = [stable, "setenv-safe delegated_ipv6 2001:db8:a:10::/60"];
+        let after = update(&before, "setenv-safe delegated_ipv6 2001:db8:b:10::/60").unwrap();
+        let expected = [stable, "setenv-safe delegated_ipv6 2001:db8:b:10::/60"];
+        assert_eq!(after.options, expected.map(option));
+        assert!(update(&before, "setenv-safe other 1").is_err());
+    }
 
     #[test]
     fn single_options_are_replaced_and_lists_start_over() {

@@ -68,8 +68,10 @@ pub struct PoolPersist {
 /// `delegate-ipv6`: prefixes for networks behind clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delegate {
-    /// What is cut up.
+    /// What is cut up; with `follows`, the private prefix that stays.
     pub pool: Ipv6Net,
+    /// `auto`: the parts are told as those of the prefix that the line has at the moment.
+    pub follows: bool,
     /// The length of the parts.
     pub bits: u8,
     /// Where it is remembered who has which.

@@ -229,7 +229,9 @@ pub struct ClientRole {
     pub route_noexec: bool,
     /// `ifconfig-noexec`: set no addresses.
     pub ifconfig_noexec: bool,
-    /// `delegate-ipv6-dev`: the interface that a delegated prefix is for.
+    /// `delegate-ipv6-dev`: the server is asked for a prefix.
+    pub wants_prefix: bool,
+    /// The interface that it is for; `None` leaves that to `up`.
     pub delegate_dev: Option<String>,
 }
 

@@ -261,6 +261,7 @@ impl Server {
         let (token, number) = (applicant.case.token, applicant.case.number);
         let line = self.line.as_ref();
         let told = lease.v6.map(|v6| line.map_or(v6, |line| line.told(v6).0));
+        let told_net = settings.delegated.map(|net| line.map_or(net, |line| line.told_net(net)));
         let mut options =
             push::options(&self.role, line, &self.push, (lease, fixed), &settings, id, &terms);
         if let Some(option) = self.token_option(now, token, &who.username) {
@@ -277,6 +278,7 @@ impl Server {
             lease,
             fixed,
             told,
+            told_net,
             faces: Vec::new(),
             restart_due: None,
             prefixes,

@@ -14,8 +14,15 @@ use crate::engine::{Command, PeerId};
 use crate::server::Server;
 use crate::server::leave::restart;
 use crate::server::lifetime::Lifetime;
+use crate::server::peer::Peer;
+use crate::server::peers::Peers;
 use crate::server::pool::Lease;
 use crate::time::Now;
+
+/// Whether a client of this name has a place, or is about to.
+pub(super) fn is_placed(peers: &Peers<Peer>, name: &str) -> bool {
+    peers.iter().any(|(_, entry)| entry.peer.has_place() && entry.peer.name() == Some(name))
+}
 
 /// An address from its file belongs to another client by that one's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +57,8 @@ impl Server {
         if v6 || !(v4 || wants) || self.role.duplicate_cn {
             return;
         }
-        let Some((net, new)) = delegations.give(name) else {
+        let peers = &self.peers;
+        let Some((net, new)) = delegations.give(name, &|other| is_placed(peers, other)) else {
             return log::warn!("{}: no part is left of `delegate-ipv6`", name.escape_debug());
         };
         settings.behind.push(net.into());

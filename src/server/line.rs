@@ -4,6 +4,9 @@
 //! fd12:…:34::/64      ours, always there            a client's lease names this address of it
 //! 2001:db8:1:2::/64   the line's, preferred         what it is told: the same host part in here
 //! 2001:db8:7:8::/64   the line's until yesterday    still routed while it is valid
+//!
+//! fd9a:…:40::/60      a part of `delegate-ipv6 auto 60`, always there: a client's network
+//! 2001:db8:1:40::/60  the same part of 2001:db8:1::/56, which is what the client is told
 //! ```
 //!
 //! Tables, leases and fixed addresses know clients by their address in the stable prefix alone;
@@ -20,6 +23,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
 
+use crate::config::Delegate;
 use crate::engine::LinePrefix;
 use crate::limits::MAX_LINE_PREFIXES;
 use crate::time::Instant;
@@ -31,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The prefixes of the moment.
 pub(super) struct Line {
     stable: Ipv6Net,
+    /// `delegate-ipv6 auto`: what is cut up where nothing changes, and the length of the parts.
+    parts: Option<(Ipv6Net, u8)>,
     /// What clients are told to use.
     current: Option<LinePrefix>,
     /// All that are valid, at most [`MAX_LINE_PREFIXES`].
@@ -40,10 +46,12 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// With the stable prefix alone; `own` is our address in it.
-    pub(super) fn new(own: Ipv6Net) -> Self {
+    /// With the stable prefixes alone; `own` is our address in that of clients' addresses.
+    pub(super) fn new(own: Ipv6Net, delegate: Option<&Delegate>) -> Self {
         let valid = Vec::with_capacity(MAX_LINE_PREFIXES);
-        Self { stable: own, current: None, valid, due: None }
+        let parts = delegate.filter(|delegate| delegate.follows);
+        let parts = parts.map(|delegate| (delegate.pool, delegate.bits));
+        Self { stable: own, parts, current: None, valid, due: None }
     }
 
     /// Takes the news in; true when clients have another address from now on.
@@ -51,7 +59,7 @@ impl Line {
         prefixes.retain(|prefix| prefix.net != self.stable.trunc());
         // The most durable first, which decides when there are several; the rest by number, so that
         // the order of the news does not.
-        prefixes.sort_by_key(|prefix| (core::cmp::Reverse(prefix.preferred), prefix.net));
+        prefixes.sort_by_key(|p| (core::cmp::Reverse(p.preferred), p.net, p.bits));
         prefixes.dedup_by_key(|prefix| prefix.net);
         let before = self.current;
         let found = |net| prefixes.iter().find(|prefix| prefix.net == net).copied();
@@ -70,7 +78,8 @@ impl Line {
             prefixes.truncate(MAX_LINE_PREFIXES);
         }
         self.valid = prefixes;
-        before.map(|old| old.net) != self.current.map(|new| new.net)
+        let shape = |prefix: LinePrefix| (prefix.net, prefix.bits);
+        before.map(shape) != self.current.map(shape)
     }
 
     /// When `expire` wants to be called.
@@ -102,7 +111,48 @@ impl Line {
         if self.valid.iter().any(|prefix| half(prefix.net.addr()) == half(v6)) {
             return join(self.stable, v6).into();
         }
-        address
+        let Some((pool, _)) = self.parts else { return address };
+        let inside = |prefix: &&LinePrefix| {
+            let front = prefix.net.addr().to_bits() ^ v6.to_bits();
+            self.has_parts(prefix) && front & !rest(prefix.bits) == 0
+        };
+        match self.valid.iter().find(inside) {
+            Some(prefix) => {
+                let bits = pool.network().to_bits() | v6.to_bits() & rest(prefix.bits);
+                Ipv6Addr::from_bits(bits).into()
+            }
+            None => address,
+        }
+    }
+
+    /// Whether there is more than one part of a prefix.
+    fn has_parts(&self, prefix: &LinePrefix) -> bool {
+        self.parts.is_some_and(|(pool, bits)| (pool.prefix_len()..bits).contains(&prefix.bits))
+    }
+
+    /// The prefix of the moment that parts are cut out of, if it is large enough for that.
+    pub(super) fn room(&self) -> Option<Ipv6Net> {
+        let prefix = self.current.filter(|prefix| self.has_parts(prefix))?;
+        Ipv6Net::new(prefix.net.addr(), prefix.bits).ok()
+    }
+
+    /// A client's part in a prefix of the line, unless that is too small for its number.
+    fn part(&self, prefix: &LinePrefix, net: Ipv6Net) -> Option<Ipv6Net> {
+        let (pool, _) = self.parts.filter(|(pool, _)| pool.contains(&net))?;
+        let number = net.network().to_bits() ^ pool.network().to_bits();
+        let fits = self.has_parts(prefix) && number & !rest(prefix.bits) == 0;
+        let bits = prefix.net.network().to_bits() | number;
+        Ipv6Net::new(Ipv6Addr::from_bits(bits), net.prefix_len()).ok().filter(|_| fits)
+    }
+
+    /// The network that a client with this one in the tables is told.
+    pub(super) fn told_net(&self, net: Ipv6Net) -> Ipv6Net {
+        self.current.and_then(|prefix| self.part(&prefix, net)).unwrap_or(net)
+    }
+
+    /// Every network in a prefix of the line that leads to the client with this one in the tables.
+    pub(super) fn parts(&self, net: Ipv6Net) -> impl Iterator<Item = Ipv6Net> + use<'_> {
+        self.valid.iter().filter_map(move |prefix| self.part(prefix, net))
     }
 
     /// The address that a client with this one in the tables is told, and our own beside it.
@@ -130,6 +180,14 @@ const fn half(address: Ipv6Addr) -> u64 {
     (address.to_bits() >> 64) as u64
 }
 
+/// The bits behind a prefix of this length.
+const fn rest(bits: u8) -> u128 {
+    match u128::MAX.checked_shr(bits as u32) {
+        Some(rest) => rest,
+        None => 0,
+    }
+}
+
 /// The host part of `address` in another /64.
 const fn join(net: Ipv6Net, address: Ipv6Addr) -> Ipv6Addr {
     let (front, host) = (net.addr().to_bits() >> 64 << 64, address.to_bits() as u64 as u128);
@@ -143,7 +201,12 @@ mod tests {
     fn prefix(net: &str, preferred: u32) -> LinePrefix {
         let net: Ipv6Net = net.parse().unwrap();
         let own = Ipv6Addr::from_bits(net.addr().to_bits() | 1);
-        LinePrefix { net, own, preferred }
+        LinePrefix {
+            net: Ipv6Net::new(net.addr(), 64).unwrap(),
+            bits: net.prefix_len(),
+            own,
+            preferred,
+        }
     }
 
     fn at(seconds: u64) -> Instant {
@@ -155,7 +218,7 @@ mod tests {
     }
 
     fn line() -> Line {
-        Line::new("fd00:6::1/64".parse().unwrap())
+        Line::new("fd00:6::1/64".parse().unwrap(), None)
     }
 
     const A: &str = "2001:db8:a::/64";
@@ -182,6 +245,40 @@ mod tests {
         assert!(
             line.is_own(ip("2001:db8:b::1").into()) && !line.is_own(ip("2001:db8:a::1").into())
         );
+    }
+
+    #[test]
+    fn parts_of_longer_prefixes_have_a_stable_form() {
+        let net = |text: &str| -> Ipv6Net { text.parse().unwrap() };
+        let delegate = Delegate { pool: net("fd9a::/48"), follows: true, bits: 60, file: None };
+        let mut line = Line::new("fd00:6::1/64".parse().unwrap(), Some(&delegate));
+        let (second, tenth) = (net("fd9a:0:0:20::/60"), net("fd9a:0:0:a0::/60"));
+        assert_eq!((line.told_net(second), line.room()), (second, None));
+        assert!(line.update(at(0), vec![prefix("2001:db8:a::/56", 100)]));
+        assert_eq!(line.room(), Some(net("2001:db8:a::/56")));
+        assert_eq!(line.told_net(second), net("2001:db8:a:20::/60"));
+        assert_eq!(line.told_net(tenth), net("2001:db8:a:a0::/60"));
+        let canonical = |line: &Line, text: &str| line.canonical(ip(text).into());
+        assert_eq!(canonical(&line, "2001:db8:a:2f::77"), ip("fd9a:0:0:2f::77"));
+        assert_eq!(canonical(&line, "2001:db8:a::77"), ip("fd00:6::77"), "an address");
+        assert_eq!(canonical(&line, "2001:db8:a:100::77"), ip("2001:db8:a:100::77"), "beyond");
+        // A smaller one has no tenth part; the old one stays valid for a while.
+        assert!(
+            line.update(at(0), vec![prefix("2001:db8:a::/56", 0), prefix("2001:db8:b::/58", 9)])
+        );
+        assert_eq!(
+            (line.told_net(second), line.told_net(tenth)),
+            (net("2001:db8:b:20::/60"), tenth)
+        );
+        assert_eq!(line.parts(second).count(), 2);
+        assert_eq!(line.parts(tenth).collect::<Vec<_>>(), [net("2001:db8:a:a0::/60")]);
+        assert_eq!(canonical(&line, "2001:db8:b:20::1"), canonical(&line, "2001:db8:a:20::1"));
+        // The same prefix, cut otherwise; and one without parts.
+        assert!(line.update(at(0), vec![prefix("2001:db8:b::/56", 9)]));
+        assert_eq!(line.told_net(tenth), net("2001:db8:b:a0::/60"));
+        assert!(line.update(at(0), vec![prefix("2001:db8:c::/64", 9)]));
+        assert_eq!((line.told_net(second), line.parts(second).count()), (second, 0));
+        assert_eq!(line.told_net(net("fd00:77::/60")), net("fd00:77::/60"), "not one of ours");
     }
 
     #[test]

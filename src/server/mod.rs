@@ -177,7 +177,7 @@ impl Server {
             peers: Peers::with_capacity(clients.saturating_add(MAX_HALF_OPEN)),
             routes: Routes::with_capacity(prefixes(clients)),
             pools,
-            line: follows.map(Line::new),
+            line: follows.map(|own| Line::new(own, role.delegate.as_deref())),
             delegations: role.delegate.as_deref().map(Delegations::new),
             revoked: config.tls.revoked.clone(),
             rng,

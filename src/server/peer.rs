@@ -10,7 +10,7 @@
 
 use std::net::Ipv6Addr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use crate::config::ClientSettings;
 use crate::engine::{ClientInfo, Endpoint, Environment, PeerId};
@@ -176,8 +176,10 @@ pub struct Client {
     pub fixed: Lease,
     /// The IPv6 address it was told last: that of its lease, or one of `faces`.
     pub told: Option<Ipv6Addr>,
-    /// The addresses in prefixes of the line that lead to it, too.
-    pub faces: Vec<Ipv6Addr>,
+    /// The network that it was told last to be delegated to it.
+    pub told_net: Option<Ipv6Net>,
+    /// The addresses and networks in prefixes of the line that lead to it, too.
+    pub faces: Vec<IpNet>,
     /// When it is told to connect again, as it cannot be told another address.
     pub restart_due: Option<Instant>,
     /// What it may send from: its addresses, and the networks behind it.
@@ -218,12 +220,13 @@ impl Client {
     /// The networks behind it.
     fn networks(&self) -> impl Iterator<Item = IpNet> + '_ {
         let own = |net: &&IpNet| self.lease.addresses().any(|own| IpNet::from(own) == **net);
-        self.prefixes.iter().filter(move |net| !own(net)).copied()
+        let behind = self.prefixes.iter().filter(move |net| !own(net));
+        behind.chain(self.faces.iter().filter(|face| host(face).is_none())).copied()
     }
 
     /// Further addresses of its own, beside the one it was told.
     fn also(&self) -> impl Iterator<Item = Ipv6Addr> + '_ {
-        let all = self.lease.v6.into_iter().chain(self.faces.iter().copied());
+        let all = self.lease.v6.into_iter().chain(self.faces.iter().filter_map(host));
         all.filter(|address| Some(*address) != self.told)
     }
 
@@ -249,5 +252,13 @@ impl Client {
             platform: self.offer.platform.clone(),
             reason: reason.to_owned(),
         }
+    }
+}
+
+/// The address that this is, if it is a single one.
+pub fn host(net: &IpNet) -> Option<Ipv6Addr> {
+    match net {
+        IpNet::V6(net) if net.prefix_len() == 128 => Some(net.addr()),
+        IpNet::V6(_) | IpNet::V4(_) => None,
     }
 }

@@ -225,8 +225,10 @@ pub(super) fn options(
         list.extend(stable(role, line, lease.v6));
     }
     if let Some(net) = settings.delegated {
-        list.push(format!("setenv-safe {DELEGATED_PREFIX} {net}"));
+        list.push(delegated(line.map_or(net, |line| line.told_net(net))));
     }
+    // The way to all of them, as to those of the private prefix.
+    list.extend(line.and_then(Line::room).map(|room| format!("route-ipv6 {room}")));
     if terms.data_v2 {
         list.push(format!("peer-id {peer}"));
     }
@@ -241,6 +243,11 @@ pub(super) fn options(
     list.extend(changed(inherited, settings));
     capture_ipv6(&mut list);
     list
+}
+
+/// Names the network that is delegated to a client.
+pub(super) fn delegated(net: Ipv6Net) -> String {
+    format!("setenv-safe {DELEGATED_PREFIX} {net}")
 }
 
 /// A client that sends all of its traffic through the tunnel sends none beside it: IPv6 goes the same
@@ -301,9 +308,16 @@ pub fn messages(options: &[String]) -> Vec<String> {
 }
 
 /// The change of a client's address, and of what goes with it, out of the options it is to have.
-pub(super) fn update(options: &[String]) -> Vec<String> {
+/// `with_net`: also that of the network delegated to it.
+pub(super) fn update(options: &[String], with_net: bool) -> Vec<String> {
     let name = |option: &str| option.split(' ').next().unwrap_or_default().to_owned();
-    let concerns = |option: &&String| RENUMBERED.contains(&name(option).as_str());
+    let is_net = |option: &str| {
+        let mut words = option.split(' ');
+        (words.next(), words.next()) == (Some("setenv-safe"), Some(DELEGATED_PREFIX))
+    };
+    let concerns = |option: &&String| {
+        RENUMBERED.contains(&name(option).as_str()) || with_net && is_net(option)
+    };
     let mut list: Vec<String> = options.iter().filter(concerns).cloned().collect();
     // The way to the stable prefix is of no use to a client whose address is in it.
     if !list.iter().any(|option| name(option) == "route-ipv6") {

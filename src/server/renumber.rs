@@ -7,13 +7,14 @@
 //! script can set for another), never changes.
 
 use core::time::Duration;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use crate::config::Follow;
 use crate::engine::{Command, Environment, LinePrefix, PeerId};
-use crate::server::peer::Stage;
+use crate::server::assign::is_placed;
+use crate::server::peer::{self, Stage};
 use crate::server::{Server, push};
 use crate::time::Now;
 use crate::wire::message::{Ending, Message};
@@ -28,6 +29,7 @@ impl Server {
     pub(super) fn prefixes_changed(&mut self, now: Now, prefixes: Vec<LinePrefix>) {
         let Some(line) = &mut self.line else { return };
         let moved = line.update(now.mono, prefixes);
+        self.make_room();
         for id in self.connected() {
             self.face(id);
         }
@@ -39,7 +41,15 @@ impl Server {
     /// Gives up a global prefix that did not come back.
     pub(super) fn line_expired(&mut self, now: Now) {
         if self.line.as_mut().is_some_and(|line| line.expire(now.mono)) {
+            self.make_room();
             self.renumber(now);
+        }
+    }
+
+    /// There are as many parts for clients' networks as the line has room for.
+    fn make_room(&mut self) {
+        if let (Some(line), Some(delegations)) = (&self.line, &mut self.delegations) {
+            delegations.set_room(line.room());
         }
     }
 
@@ -64,9 +74,15 @@ impl Server {
         let Some(line) = &self.line else { return };
         let Some(entry) = self.peers.get_mut(id) else { return };
         let Stage::Connected(client) = &mut entry.peer.stage else { return };
-        let Some(lease) = client.lease.v6 else { return };
-        let told = Some(line.told(lease).0);
-        if client.told == told {
+        let told = client.lease.v6.map(|lease| line.told(lease).0);
+        let net = client.settings.delegated;
+        let told_net = net.map(|net| line.told_net(net));
+        // The line has no room for its part, but for another one that a new connection gets.
+        let (name, misplaced) = (client.who.name().to_owned(), net.is_some() && net == told_net);
+        let misplaced = misplaced && line.room().is_some() && self.would_be_placed(&name);
+        let Some(entry) = self.peers.get_mut(id) else { return };
+        let Stage::Connected(client) = &mut entry.peer.stage else { return };
+        if (client.told, client.told_net) == (told, told_net) && !misplaced {
             // Back before it was told to connect again.
             client.restart_due = None;
             return;
@@ -75,26 +91,38 @@ impl Server {
         let (settings, terms) = (&client.settings, &client.terms);
         let options =
             push::options(&self.role, Some(line), &self.push, places, settings, id, terms);
-        let own = format!("ifconfig-ipv6 {}/", line.told(lease).0);
-        let reaches_it = options.iter().any(|option| option.starts_with(&own));
-        let (can, asked) = (client.offer.push_update(), client.pushed.is_some());
-        let update = push::update(&options);
+        let news = told.map(|told| format!("ifconfig-ipv6 {told}/")).into_iter();
+        let news: Vec<String> = news.chain(told_net.map(push::delegated)).collect();
+        let reaches_it =
+            |option: &String| news.iter().any(|news| option.starts_with(news.as_str()));
+        let reaches_it = options.iter().any(reaches_it);
+        // Only sixgate takes another network on a connection that is up.
+        let takes_net = client.told_net == told_net || client.offer.wants_prefix;
+        let can = client.offer.push_update() && takes_net && !misplaced;
+        let asked = client.pushed.is_some();
+        let update = push::update(&options, client.offer.wants_prefix);
         self.set_reply(now, id, options);
         let Some(entry) = self.peers.get_mut(id) else { return };
         let Stage::Connected(client) = &mut entry.peer.stage else { return };
         if !asked || !reaches_it {
             // It will hear it in its first reply, or never does.
-            client.told = told;
+            (client.told, client.told_net) = (told, told_net);
             return;
         }
         let session = &mut entry.peer.session;
         if can && update.iter().all(|part| session.send_message(part).is_ok()) {
-            (client.told, client.restart_due) = (told, None);
+            (client.told, client.told_net, client.restart_due) = (told, told_net, None);
             self.touch(id);
         } else {
             client.restart_due = Some(now.mono + wait);
             self.watch(id);
         }
+    }
+
+    /// Whether a client would have another part of the line's prefix at a new connection.
+    fn would_be_placed(&self, name: &str) -> bool {
+        let busy = |other: &str| is_placed(&self.peers, other);
+        self.delegations.as_ref().is_some_and(|all| all.better(name, &busy).is_some())
     }
 
     /// Sets what a client is told when it asks for its configuration, be it again.
@@ -120,12 +148,15 @@ impl Server {
         }
     }
 
-    /// Lets the world know by which addresses of the line a client is reached at the moment.
+    /// Lets the world know by which addresses and networks of the line a client is reached.
     pub(super) fn face(&mut self, id: PeerId) {
         let Some(line) = &self.line else { return };
         let Some(entry) = self.peers.get_mut(id) else { return };
         let Stage::Connected(client) = &mut entry.peer.stage else { return };
-        let faces = client.lease.v6.map(|v6| line.faces(v6).collect()).unwrap_or_default();
+        let addresses = client.lease.v6.into_iter().flat_map(|v6| line.faces(v6));
+        let addresses = addresses.map(|address| IpNet::from(IpAddr::V6(address)));
+        let nets = client.settings.delegated.into_iter().flat_map(|net| line.parts(net));
+        let faces = addresses.chain(nets.map(IpNet::V6)).collect();
         let old = core::mem::replace(&mut client.faces, faces);
         let (new, name) = (client.faces.clone(), client.who.name().to_owned());
         let environment = client.environment.clone();
@@ -137,16 +168,18 @@ impl Server {
             .for_each(|face| self.show(*face, &name, Some(environment.clone())));
     }
 
-    /// An address in a prefix of the line leads to the client of this name from now on, which scripts
-    /// know by this environment; without one, to nobody.
-    pub(super) fn show(&mut self, address: Ipv6Addr, name: &str, environment: Option<Environment>) {
-        let (net, up) = (IpNet::from(IpAddr::V6(address)), environment.is_some());
-        let borrowed = matches!(self.role.follow, Some(Follow::Neighbours(_)));
-        if borrowed {
+    /// An address or a network in a prefix of the line leads to the client of this name from now on,
+    /// which scripts know by this environment; without one, to nobody.
+    pub(super) fn show(&mut self, net: IpNet, name: &str, environment: Option<Environment>) {
+        let up = environment.is_some();
+        let address = peer::host(&net);
+        let borrowed = address.filter(|_| matches!(self.role.follow, Some(Follow::Neighbours(_))));
+        if let Some(address) = borrowed {
             self.commands.push_back(Command::Neighbour { address, up });
         }
-        // Of a prefix that is another interface's, the host knows another way.
-        if borrowed || self.role.export.is_some() {
+        // An address in the prefix of another interface, or a network that is not on the device's link:
+        // the host knows another way, or none.
+        if borrowed.is_some() || address.is_none() || self.role.export.is_some() {
             self.commands.push_back(Command::Route { net, up });
         }
         self.learnt_by_line(net, name, environment);

@@ -2,7 +2,8 @@
 //! is for (`delegate-ipv6-dev`), and taking it back.
 //!
 //! The interface gets the first address of the first /64. Who announces the prefix there (radvd,
-//! odhcpd, …) sees it on the interface like any other. What is in no network of ours must not go back
+//! odhcpd, …) sees it on the interface like any other, and that it is deprecated when another one takes
+//! its place. What is in no network of ours must not go back
 //! into the tunnel (RFC 7084, WPD-5): an unreachable route holds the whole prefix.
 
 use std::net::Ipv6Addr;
@@ -11,6 +12,10 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::netlink::{Netlink, interface_index};
 use crate::engine::TunnelSettings;
+use crate::limits::MAX_LINE_PREFIXES;
+
+/// How long a prefix that has gone is still served, in seconds (RFC 7084, L-14).
+const FAREWELL: u32 = 7200;
 
 /// What was set where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,34 +26,76 @@ struct Handed {
     address: Option<(u32, IpNet)>,
 }
 
-/// The delegated prefix of the moment.
+/// The delegated prefix of the moment, and those before it that connections may still use.
 #[derive(Debug, Default)]
-pub struct Delegated(Option<Handed>);
+pub struct Delegated {
+    now: Option<Handed>,
+    before: Vec<Handed>,
+}
 
 impl Delegated {
-    /// Puts what these settings say in place of what was before.
+    /// Puts what these settings say in place of what was before. Addresses of another prefix are
+    /// deprecated: whoever announces it says so, and connections have time to end.
     pub fn apply(&mut self, netlink: &mut Netlink, settings: &TunnelSettings) {
         let wanted = settings.delegated.zip(settings.delegated_dev.as_ref());
         let same = |handed: &Handed| wanted == Some((handed.net, &handed.device));
-        if self.0.as_ref().is_some_and(same) {
+        if self.now.as_ref().is_some_and(same) {
             return;
         }
-        self.revert(netlink);
-        let Some((net, device)) = wanted else { return };
-        self.0 = Some(hand(netlink, net, device));
+        let Some((net, device)) = wanted else { return self.revert(netlink) };
+        let known = self.before.iter().position(same).map(|at| self.before.remove(at));
+        if let Some(old) = self.now.take() {
+            deprecate(netlink, &old);
+            self.before.push(old);
+        }
+        if self.before.len() > MAX_LINE_PREFIXES {
+            let oldest = renew(netlink, self.before.remove(0));
+            take_back(netlink, oldest);
+        }
+        self.now = Some(match known {
+            Some(known) => renew(netlink, known),
+            None => hand(netlink, net, device),
+        });
     }
 
     /// Takes everything back; what is gone already is no error.
     pub fn revert(&mut self, netlink: &mut Netlink) {
-        let Some(Handed { device, net, address }) = self.0.take() else { return };
-        if let Some((interface, address)) = address
-            && let Err(error) = netlink.remove_address(interface, address, None)
-        {
-            log::debug!("{device}: taking back {address}: {error}");
+        for old in core::mem::take(&mut self.before) {
+            // With one that is limited in time, the kernel would leave the route to its network.
+            let old = renew(netlink, old);
+            take_back(netlink, old);
         }
-        if let Err(error) = netlink.remove_unreachable(net) {
-            log::debug!("taking back the unreachable route for {net}: {error}");
-        }
+        self.now.take().into_iter().for_each(|handed| take_back(netlink, handed));
+    }
+}
+
+fn deprecate(netlink: &mut Netlink, Handed { device, address, .. }: &Handed) {
+    if let Some((interface, address)) = address
+        && let Err(error) = netlink.limit_address(*interface, *address, FAREWELL)
+    {
+        log::debug!("{device}: deprecating {address}: {error}");
+    }
+}
+
+/// One that has been deprecated comes back.
+fn renew(netlink: &mut Netlink, handed: Handed) -> Handed {
+    if let Some((interface, address)) = handed.address
+        && let Err(error) = netlink.limit_address(interface, address, u32::MAX)
+    {
+        let device = &handed.device;
+        log::warn!("delegate-ipv6-dev {device}: {address} cannot be set: {error}");
+    }
+    handed
+}
+
+fn take_back(netlink: &mut Netlink, Handed { device, net, address }: Handed) {
+    if let Some((interface, address)) = address
+        && let Err(error) = netlink.remove_address(interface, address, None)
+    {
+        log::debug!("{device}: taking back {address}: {error}");
+    }
+    if let Err(error) = netlink.remove_unreachable(net) {
+        log::debug!("taking back the unreachable route for {net}: {error}");
     }
 }
 
@@ -97,23 +144,37 @@ mod tests {
             delegated_dev: Some("lan0".to_owned()),
             ..TunnelSettings::default()
         };
-        let own = |netlink: &mut Netlink| -> Vec<String> {
+        // The addresses there, and those of them that new connections use.
+        let own = |netlink: &mut Netlink| -> [Vec<String>; 2] {
             let all = netlink.assigned().unwrap().into_iter();
             let here = all.filter(|address| address.interface == lan.index());
-            here.map(|address| address.net.to_string())
-                .filter(|net| net.starts_with("fd"))
-                .collect()
+            let mut here: Vec<_> =
+                here.filter(|one| one.net.to_string().starts_with("fd")).collect();
+            here.sort_by_key(|address| address.net);
+            let preferred = here.iter().filter(|address| address.preferred > 0);
+            [here.iter().collect(), preferred.collect::<Vec<_>>()]
+                .map(|list| list.iter().map(|address| address.net.to_string()).collect())
         };
-        for net in ["fd00:d:0:10::/60", "fd00:d:0:10::/60", "fd00:d:0:20::/60"] {
+        let (first, second) = ("fd00:d:0:10::1/64", "fd00:d:0:20::1/64");
+        for (net, all, preferred) in [
+            ("fd00:d:0:10::/60", &[first][..], first),
+            ("fd00:d:0:10::/60", &[first], first),
+            ("fd00:d:0:20::/60", &[first, second], second),
+            ("fd00:d:0:10::/60", &[first, second], first),
+        ] {
             delegated.apply(&mut netlink, &settings(Some(net)));
-            let address = net.replace("::/60", "::1/64");
-            assert_eq!(own(&mut netlink), [address]);
-            let beside: Ipv6Addr = net.replace("0::/60", "f::1").parse().unwrap();
-            let error = netlink.route_to(beside.into()).unwrap_err();
-            assert!(matches!(error.raw_os_error(), Some(libc::EHOSTUNREACH | libc::ENETUNREACH)));
+            assert_eq!(own(&mut netlink), [all.to_vec(), vec![preferred]]);
+            for net in all {
+                let neighbour: Ipv6Addr = net.replace("1/64", "77").parse().unwrap();
+                assert_eq!(netlink.route_to(neighbour.into()).unwrap().interface, lan.index());
+                let beside: Ipv6Addr = net.replace("0::1/64", "f::1").parse().unwrap();
+                let error = netlink.route_to(beside.into()).unwrap_err();
+                let unreachable = [Some(libc::EHOSTUNREACH), Some(libc::ENETUNREACH)];
+                assert!(unreachable.contains(&error.raw_os_error()), "{error}");
+            }
         }
         delegated.apply(&mut netlink, &settings(None));
-        assert!(own(&mut netlink).is_empty());
+        assert_eq!(own(&mut netlink).concat(), [""; 0]);
         let nowhere =
             TunnelSettings { delegated_dev: Some("none".into()), ..settings(Some("fd00:d::/60")) };
         delegated.apply(&mut netlink, &nowhere);

@@ -23,6 +23,9 @@ use crate::engine::{LinePrefix, TunnelSettings};
 /// Global unicast (RFC 4291, 2.4, as far as it is given out).
 const GLOBAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
+/// No more of a prefix than this is cut up.
+const LONGEST: u8 = 48;
+
 /// Reads prefixes and shows clients' addresses to neighbours; `drop` takes that back.
 #[derive(Debug)]
 pub struct Line {
@@ -156,14 +159,22 @@ fn prefixes(assigned: impl Iterator<Item = Assigned>, own: Option<Ipv6Net>) -> V
             log::debug!("{net} has no room for clients");
             continue;
         }
+        // Of a longer one, netifd's address is in the first /64. Where it is not, somebody has other
+        // plans for the rest.
+        let bits = if net.network() == Ipv6Net::new_assert(address, 64).network() {
+            net.prefix_len().max(LONGEST)
+        } else {
+            64
+        };
         let net = Ipv6Net::new_assert(address, 64).trunc();
         // Several addresses in one prefix count as one; the lowest is the most likely to last.
         match found.iter_mut().find(|prefix| prefix.net == net) {
             Some(prefix) => {
                 prefix.own = prefix.own.min(address);
                 prefix.preferred = prefix.preferred.max(preferred);
+                prefix.bits = prefix.bits.min(bits);
             }
-            None => found.push(LinePrefix { net, own: address, preferred }),
+            None => found.push(LinePrefix { net, bits, own: address, preferred }),
         }
     }
     found
@@ -189,6 +200,9 @@ mod tests {
             ("2001:db8:1::1/128", 5),
             ("2001:db8:1::1/64", 0),
             ("2001:db8:20:30::1/60", 7),
+            ("2001:db8:40:5::1/60", 7),
+            ("2001:db8:50::1/64", 7),
+            ("2001:db8:50::2/56", 7),
         ];
         let assigned = assigned.map(|(net, preferred)| Assigned {
             interface: 1,
@@ -196,16 +210,19 @@ mod tests {
             preferred,
         });
         let found = prefixes(assigned.into_iter(), Some(own));
-        let prefix = |net: &str, own: &str, preferred| LinePrefix {
+        let prefix = |net: &str, bits, own: &str, preferred| LinePrefix {
             net: net.parse().unwrap(),
+            bits,
             own: own.parse().unwrap(),
             preferred,
         };
         assert_eq!(
             found,
             [
-                prefix("2001:db8:1::/64", "2001:db8:1::1", 5),
-                prefix("2001:db8:20:30::/64", "2001:db8:20:30::1", 7)
+                prefix("2001:db8:1::/64", 64, "2001:db8:1::1", 5),
+                prefix("2001:db8:20:30::/64", 60, "2001:db8:20:30::1", 7),
+                prefix("2001:db8:40:5::/64", 64, "2001:db8:40:5::1", 7),
+                prefix("2001:db8:50::/64", 56, "2001:db8:50::1", 7)
             ]
         );
     }

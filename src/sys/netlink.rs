@@ -21,7 +21,9 @@ use netlink_packet_core::{
     NetlinkSerializable,
 };
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo,
+};
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use netlink_packet_route::route::{
@@ -185,6 +187,22 @@ impl Netlink {
     ) -> io::Result<()> {
         let message = Request::NewAddress(address_message(interface, net, peer));
         self.execute(message, NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Gives an IPv6 address another future: in use (`u32::MAX`), or deprecated and gone after so many
+    /// seconds.
+    pub fn limit_address(&mut self, interface: u32, net: IpNet, valid: u32) -> io::Result<()> {
+        let mut message = address_message(interface, net, None);
+        let mut times = CacheInfo::default();
+        times.ifa_valid = valid;
+        times.ifa_preferred = if valid == u32::MAX { u32::MAX } else { 0 };
+        message.attributes.push(AddressAttribute::CacheInfo(times));
+        let request = || Request::NewAddress(message.clone());
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        self.execute(request(), flags)?;
+        // Of an address that had no limit yet, the kernel (6.18) ends the route to its network at once;
+        // with the second request it is back, until the time given.
+        if valid == u32::MAX { Ok(()) } else { self.execute(request(), flags) }
     }
 
     /// Takes an address from the interface.

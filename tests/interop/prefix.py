@@ -25,14 +25,19 @@ class Line:
         self.host = host
         self.device = device
 
-    def give(self, prefix: str) -> None:
-        self.host.ip(f"addr add {prefix}1/64 dev {self.device} nodad preferred_lft 1800 valid_lft 3600")
+    def give(self, prefix: str, bits: int = 64) -> None:
+        # What is longer than a /64 is not on the link as a whole.
+        short = " noprefixroute" if bits < 64 else ""
+        self.host.ip(f"addr add {prefix}1/{bits} dev {self.device} nodad{short} preferred_lft 1800 valid_lft 3600",
+                     *([f"route add {prefix}/64 dev {self.device}"] if short else []))
 
-    def deprecate(self, prefix: str, valid: int = 3600) -> None:
-        self.host.ip(f"addr change {prefix}1/64 dev {self.device} preferred_lft 0 valid_lft {valid}")
+    def deprecate(self, prefix: str, valid: int = 3600, bits: int = 64) -> None:
+        short = " noprefixroute" if bits < 64 else ""
+        self.host.ip(f"addr change {prefix}1/{bits} dev {self.device}{short} preferred_lft 0 valid_lft {valid}")
 
-    def withdraw(self, prefix: str) -> None:
-        self.host.ip(f"addr del {prefix}1/64 dev {self.device}")
+    def withdraw(self, prefix: str, bits: int = 64) -> None:
+        self.host.ip(f"addr del {prefix}1/{bits} dev {self.device}",
+                     *([f"route del {prefix}/64 dev {self.device}"] if bits < 64 else []))
 
 
 def serve(t, *lines: str):

@@ -27,6 +27,7 @@ pub(super) fn role(b: &mut Build<'_>) -> ClientRole {
         no_pull: b.has("route-nopull"),
         route_noexec: b.has("route-noexec"),
         ifconfig_noexec: b.has("ifconfig-noexec"),
+        wants_prefix: b.has("delegate-ipv6-dev"),
         delegate_dev: b.line("delegate-ipv6-dev").and_then(|line| follow::device(b, line)),
     }
 }

@@ -8,12 +8,15 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 use sha2::{Digest as _, Sha256};
 
+use super::addresses::Addresses;
 use super::{Build, addresses};
 use crate::config::lex::Line;
 use crate::config::{Delegate, Follow};
 
 /// A host part has 64 bits.
 const BITS: u8 = 64;
+/// What follows the 40 random bits of a unique local prefix is ours to cut up.
+const POOL_BITS: u8 = 48;
 
 /// Where the prefix of the line is to be found: on our own device, or on that of `ndp-proxy`.
 pub(super) fn follow(b: &mut Build<'_>) -> Option<Follow> {
@@ -40,11 +43,20 @@ pub(super) fn device(b: &mut Build<'_>, line: &Line) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// `delegate-ipv6 PREFIX/BITS LENGTH [FILE]`.
-pub(super) fn delegate(b: &mut Build<'_>) -> Option<Delegate> {
+/// `delegate-ipv6 PREFIX/BITS|auto LENGTH [FILE]`.
+pub(super) fn delegate(b: &mut Build<'_>, own: &Addresses) -> Option<Delegate> {
     let line = b.line("delegate-ipv6")?;
-    let Ok(pool) = line.arg(0)?.parse::<Ipv6Net>() else {
-        b.error(line, "needs a prefix to cut up and the length of the parts, as in `delegate-ipv6 fd00:1234::/48 60`");
+    let follows = line.arg(0) == Some("auto");
+    let pool = match (follows, own.v6, &own.follow) {
+        (false, ..) => line.arg(0)?.parse().ok(),
+        (true, Some(own), Some(Follow::Tunnel)) => Some(beside(own)),
+        (true, ..) => {
+            b.error(line, "`auto` cuts up the prefix that the tunnel device is given, which needs `server-ipv6 auto` without `ndp-proxy`");
+            return None;
+        }
+    };
+    let Some(pool) = pool else {
+        b.error(line, "needs a prefix to cut up (or `auto`) and the length of the parts, as in `delegate-ipv6 fd00:1234::/48 60`");
         return None;
     };
     let bits = b.number(line, 1, 16..=BITS.into())? as u8;
@@ -74,7 +86,7 @@ pub(super) fn delegate(b: &mut Build<'_>) -> Option<Delegate> {
             None
         }
     };
-    Some(Delegate { pool: pool.trunc(), bits, file })
+    Some(Delegate { pool: pool.trunc(), follows, bits, file })
 }
 
 /// `ndp-proxy` without a prefix that follows the line.
@@ -100,8 +112,7 @@ pub(super) fn own_prefix(b: &mut Build<'_>, line: &Line) -> Option<Ipv6Net> {
     Some(net)
 }
 
-/// A unique local /64 as RFC 4193, 3.2 wants them, with a hash in place of the random number. A
-/// missing or unreadable `ca` is reported where its content matters.
+/// A missing or unreadable `ca` is reported where its content matters.
 fn of_authority(b: &Build<'_>) -> Ipv6Net {
     let mut hash = Sha256::new_with_prefix(b"sixgate unique local prefix\0");
     if let Some(line) = b.line("ca") {
@@ -113,12 +124,23 @@ fn of_authority(b: &Build<'_>) -> Ipv6Net {
             (None, None) => {}
         }
     }
-    let digest = hash.finalize();
+    unique_local(hash, BITS)
+}
+
+/// The private prefix for whole networks that goes with the stable one of clients' addresses. It is
+/// another one, as the rest of that one's /48 may well be in use in the local network.
+fn beside(stable: Ipv6Net) -> Ipv6Net {
+    let hash = Sha256::new_with_prefix(b"sixgate delegated prefixes\0");
+    unique_local(hash.chain_update(stable.network().octets()), POOL_BITS)
+}
+
+/// A unique local prefix as RFC 4193, 3.2 wants them, with a hash in place of the random number.
+fn unique_local(hash: Sha256, bits: u8) -> Ipv6Net {
     let mut bytes = [0; 16];
     let [first, global_id @ .., _, _, _, _, _, _, _, _, _, _] = &mut bytes;
     *first = 0xfd;
-    global_id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
-    Ipv6Net::new_assert(Ipv6Addr::from(bytes), BITS)
+    global_id.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+    Ipv6Net::new_assert(Ipv6Addr::from(bytes), bits)
 }
 
 #[cfg(test)]
@@ -161,10 +183,24 @@ mod tests {
             ("delegate-ipv6 fd00:d::/64 64", "length from 65 to 64"),
             ("delegate-ipv6 fd00:d::/48 65", "needs a number"),
             ("delegate-ipv6 there 60", "needs a prefix"),
+            ("delegate-ipv6 auto 60", "needs `server-ipv6 auto`"),
         ] {
             let error = error_of(&format!("server-ipv6 fd00:1::/64\n{line}\n"));
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_prefix_of_the_line_is_cut_up_beside_a_private_one() {
+        let lines = |stable| format!("server-ipv6 auto {stable}\ndelegate-ipv6 auto 60 /f\n");
+        let given = loaded(&lines("fd00:1:2:3::/64"));
+        let delegate = server_role(&given).delegate.clone().unwrap();
+        assert!(delegate.follows && delegate.pool.prefix_len() == 48);
+        let own: ipnet::Ipv6Net = "fd00:1:2::/48".parse().unwrap();
+        assert!(delegate.pool.to_string().starts_with("fd") && delegate.pool != own);
+        let again = |stable| server_role(&loaded(&lines(stable))).delegate.clone().unwrap();
+        assert_eq!(again("fd00:1:2:3::/64"), delegate);
+        assert_ne!(again("fd00:1:2:4::/64"), delegate);
     }
 
     #[test]
@@ -176,6 +212,8 @@ mod tests {
             ("server-ipv6 fd00:1::/64\nndp-proxy br-lan", "needs `server-ipv6 auto`"),
             ("server 10.8.0.0 255.255.255.0\nndp-proxy br-lan", "needs `server-ipv6 auto`"),
             ("server-ipv6 auto\nndp-proxy a/b", "needs the name"),
+            ("server-ipv6 auto\nndp-proxy br-lan\ndelegate-ipv6 auto 60", "without `ndp-proxy`"),
+            ("server-ipv6 auto\ndelegate-ipv6 auto 48", "length from 49 to 64"),
             ("server-ipv6 auto\nifconfig-ipv6-pool fd00:1::5/64", "a client's name decides"),
         ] {
             let error = error_of(&format!("{lines}\n"));

@@ -17,7 +17,7 @@ pub(super) fn role(b: &mut Build<'_>, timers: &Timers) -> ServerRole {
         b.problems.error_whole(text);
     }
     let initial_rate = rate(b, "connect-freq-initial").unwrap_or((100, Duration::from_secs(10)));
-    let delegate = follow::delegate(b).map(Box::new);
+    let delegate = follow::delegate(b, &own).map(Box::new);
     ServerRole {
         topology: own.topology,
         v4: own.v4,
