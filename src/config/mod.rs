@@ -14,6 +14,7 @@ pub mod dns;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod hooks;
+mod identity;
 pub mod lex;
 mod names;
 pub mod option;
@@ -40,6 +41,7 @@ pub use addresses::{Delegate, Export, Follow, PoolPersist, PoolV4, PoolV6};
 pub use addresses::{Topology, TunnelRoute, Via};
 pub use ccd::{ClientFiles, ClientSettings};
 pub use challenge::StaticChallenge;
+pub use identity::{Tls, VerifyName};
 pub use problem::{ConfigError, Diagnostic, Origin};
 
 /// A configuration that can be used, and what there is to say about it.
@@ -292,42 +294,6 @@ pub struct Transport {
     pub family: Option<bool>,
 }
 
-/// Certificates, as PEM text (several per file allowed), and what is asked of the peer's.
-#[derive(Clone)]
-pub struct Tls {
-    /// `ca`.
-    pub ca: Vec<u8>,
-    /// `cert` and what follows it in the file or `extra-certs`.
-    pub cert: Vec<u8>,
-    /// `key`.
-    pub key: zeroize::Zeroizing<Vec<u8>>,
-    /// `tls-version-min`: 1.3 only when set so.
-    pub only_tls13: bool,
-    /// `tls-version-max 1.2`.
-    pub only_tls12: bool,
-    /// `remote-cert-tls`: key usage present and the extended key usage of the other role.
-    pub require_usage: bool,
-    /// `verify-x509-name`.
-    pub verify_name: Option<VerifyName>,
-    /// `crl-verify` file contents (PEM or DER); the path is kept so that it can be read again.
-    pub crl: Option<(PathBuf, Vec<u8>)>,
-    /// Serial numbers that are refused, big-endian without leading zeros.
-    pub revoked: Vec<Vec<u8>>,
-    /// (Server) whether clients must show a certificate at all.
-    pub client_certificate: hooks::ClientCertificate,
-}
-
-/// `verify-x509-name`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VerifyName {
-    /// The whole subject in OpenVPN's one-line form.
-    Subject(String),
-    /// The exact common name.
-    Name(String),
-    /// How the common name starts.
-    NamePrefix(String),
-}
-
 /// Control channel wrapping as configured. A server may have a v2 key beside another kind.
 #[derive(Debug, Clone, Default)]
 pub struct Wrapping {
@@ -486,11 +452,5 @@ pub struct Secret(pub zeroize::Zeroizing<String>);
 impl core::fmt::Debug for Secret {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Secret")
-    }
-}
-
-impl core::fmt::Debug for Tls {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Tls").field("require_usage", &self.require_usage).finish_non_exhaustive()
     }
 }

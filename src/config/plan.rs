@@ -191,7 +191,13 @@ fn tls(config: &Config) -> String {
         (_, true) => "1.3",
         (false, false) => "1.2 or 1.3",
     };
-    let mut text = format!("speak TLS {version} and check the peer's certificate against `ca`");
+    let against = match (tls.ca.is_empty(), tls.fingerprints.is_empty()) {
+        (_, true) => "`ca`",
+        (true, false) => "`peer-fingerprint`",
+        (false, false) => "`ca` and `peer-fingerprint`",
+    };
+    let mut text =
+        format!("speak TLS {version} and check the peer's certificate against {against}");
     for (asked, what) in [
         (tls.require_usage, ", its purpose"),
         (tls.verify_name.is_some(), ", its name"),

@@ -54,7 +54,7 @@ const SERVER: &str = "server 10.8.0.0 255.255.255.0\nca ca.crt\ncert server.crt\
 const IDENTITY: &str = "ca ca.crt\ncert server.crt\nkey server.key\n";
 const CLIENT: &str = "client\nremote vpn.example.net\nremote-cert-tls server\nca ca.crt\ncert server.crt\nkey server.key\n";
 
-fn load(text: &str) -> Result<Loaded, ConfigError> {
+pub(super) fn load(text: &str) -> Result<Loaded, ConfigError> {
     load_file("main.conf", &files(text))
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn server(lines: &str) -> Loaded {
     load(&format!("{lines}\n{SERVER}")).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn client(lines: &str) -> Loaded {
+pub(crate) fn client(lines: &str) -> Loaded {
     load(&format!("{lines}\n{CLIENT}")).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -45,6 +45,7 @@ impl Hosts {
         let secret: &[u8] = match (&wrap.v2_server, &wrap.tls_crypt, &wrap.tls_auth) {
             (Some(key), ..) => key.as_bytes(),
             (None, Some(key), _) | (None, None, Some((key, _))) => key.as_bytes(),
+            (None, None, None) if config.tls.ca.is_empty() => &config.tls.cert,
             (None, None, None) => &config.tls.ca,
         };
         let mut keyed = <Hmac<Sha256> as KeyInit>::new_from_slice(secret)

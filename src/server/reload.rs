@@ -385,5 +385,8 @@ fn proves_otherwise(old: &config::Tls, new: &config::Tls) -> bool {
     let rules = |tls: &config::Tls| {
         (tls.only_tls12, tls.only_tls13, tls.require_usage, tls.client_certificate)
     };
-    old.ca != new.ca || old.verify_name != new.verify_name || rules(old) != rules(new)
+    old.ca != new.ca
+        || old.fingerprints != new.fingerprints
+        || old.verify_name != new.verify_name
+        || rules(old) != rules(new)
 }

@@ -34,7 +34,8 @@ pub fn certificate(environment: &mut Environment, depth: usize, info: &Certifica
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as certificates' fingerprints are written: pairs of digits between colons.
+pub(super) fn hex(bytes: &[u8]) -> String {
     let mut text = String::new();
     for (at, byte) in bytes.iter().enumerate() {
         let colon = if at == 0 { "" } else { ":" };

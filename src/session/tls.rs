@@ -151,8 +151,11 @@ impl Generation {
         if end.is_some_and(|end| end.as_secs() < time.load()) {
             log::warn!("cert: our own certificate has expired; peers will refuse it");
         }
-        let credentials::Authorities { anchors, authorities, hints } =
-            credentials::authorities(&tls.ca)?;
+        let by_fingerprint = tls.ca.is_empty() && !tls.fingerprints.is_empty();
+        let credentials::Authorities { anchors, authorities, hints } = match by_fingerprint {
+            true => credentials::Authorities::default(),
+            false => credentials::authorities(&tls.ca)?,
+        };
         let crls = match &tls.crl {
             None => Vec::new(),
             Some((path, bytes)) => credentials::revocation_lists(bytes)
@@ -163,6 +166,7 @@ impl Generation {
             require_usage: tls.require_usage,
             certificate: tls.client_certificate,
             name: tls.verify_name.clone(),
+            fingerprints: tls.fingerprints.clone(),
             anchors,
             authorities,
             hints,

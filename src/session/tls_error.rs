@@ -51,7 +51,9 @@ pub(super) fn in_words(error: &TlsError) -> String {
     let what = match alert {
         AlertDescription::CertificateExpired => "our certificate has expired or is not valid yet",
         AlertDescription::CertificateRevoked => "our certificate is revoked",
-        AlertDescription::UnknownCA => "it does not know the CA of our certificate",
+        AlertDescription::UnknownCA => {
+            "it knows neither the CA of our certificate nor its fingerprint"
+        }
         AlertDescription::UnsupportedCertificate => "our certificate is for another purpose",
         AlertDescription::AccessDenied => "our certificate has a name it does not want",
         AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {

@@ -27,6 +27,7 @@ use crate::config::hooks::ClientCertificate;
 use crate::limits::MAX_NAME;
 use crate::session::Role;
 use crate::session::chain_error;
+use crate::session::describe::hex;
 use crate::session::identity::{PeerIdentity, one_line};
 
 /// Before this moment (2024-01-01) a clock has not been set: routers boot in 1970 or at the time of
@@ -59,6 +60,9 @@ pub(super) struct PeerVerifier {
     /// Whether a client may, or must, show a certificate.
     pub(super) certificate: ClientCertificate,
     pub(super) name: Option<VerifyName>,
+    /// Of the certificates that are accepted, if not any. Without authorities these alone tell who is
+    /// trusted: nobody vouches for a certificate then, nor for how long it is good [4.3].
+    pub(super) fingerprints: Vec<[u8; 32]>,
     /// In step with `authorities`.
     pub(super) anchors: Vec<TrustAnchor<'static>>,
     pub(super) authorities: Vec<Authority>,
@@ -118,9 +122,12 @@ impl PeerVerifier {
             let text = format!("{whose} comes with too many others");
             return Err((CertificateError::UnknownIssuer, text));
         }
-        let time = self.moment(&certificate, intermediates, unix);
-        self.check_chain(&end_entity, intermediates, time)
-            .map_err(|reason| reason.explain(&certificate, &whose, self.peer))?;
+        self.check_fingerprint(&identity, &whose)?;
+        if self.fingerprints.is_empty() || !self.authorities.is_empty() {
+            let time = self.moment(&certificate, intermediates, unix);
+            self.check_chain(&end_entity, intermediates, time)
+                .map_err(|reason| reason.explain(&certificate, &whose, self.peer))?;
+        }
         if self.require_usage {
             self.check_usage(&certificate, &whose)?;
         }
@@ -130,6 +137,16 @@ impl PeerVerifier {
             return Err((CertificateError::Revoked, format!("{whose} is revoked")));
         }
         Ok(())
+    }
+
+    fn check_fingerprint(&self, identity: &PeerIdentity, whose: &str) -> Result<(), Refusal> {
+        if self.fingerprints.is_empty() || self.fingerprints.contains(&identity.fingerprint) {
+            return Ok(());
+        }
+        let shown = hex(&identity.fingerprint);
+        let text =
+            format!("{whose} has the fingerprint {shown}, which peer-fingerprint does not list");
+        Err((CertificateError::UnknownIssuer, text))
     }
 
     /// The time to judge by. Without a clock, the latest "not before" of the chain: nothing is

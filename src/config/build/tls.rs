@@ -1,4 +1,5 @@
-//! Certificates and what is asked of the peer's: `ca`, `cert`, `key`, `crl-verify`, `verify-x509-name`…
+//! Certificates and what is asked of the peer's: `ca`, `cert`, `key`, `crl-verify`, `verify-x509-name`,
+//! `peer-fingerprint`…
 //!
 //! Here only the PEM frames are looked at, so that a file in the wrong place is noticed with its
 //! line; the certificates themselves are judged by `session::tls`.
@@ -13,12 +14,17 @@ use crate::config::{Tls, VerifyName};
 
 /// All of `config::Tls`.
 pub(super) fn tls(b: &mut Build<'_>) -> Tls {
+    let fingerprints = fingerprints(b);
     let ca = required(b, "ca", &["pkcs12", "capath", "peer-fingerprint"]);
+    if let (Some(line), None) = (b.line("crl-verify"), ca) {
+        b.warn(line, "has no effect without `ca`: take the line of a lost certificate out of `peer-fingerprint`");
+    }
     let ca = ca.and_then(|line| certificates(b, line)).unwrap_or_default();
     let (cert, key) = own_identity(b);
     let (only_tls12, only_tls13) = versions(b);
     Tls {
         ca,
+        fingerprints,
         cert,
         key,
         only_tls13,
@@ -41,6 +47,45 @@ fn required<'a>(b: &mut Build<'a>, name: &str, instead: &[&str]) -> Option<&'a L
         ));
     }
     line
+}
+
+/// All `peer-fingerprint` lines, and what stands in their blocks.
+fn fingerprints(b: &mut Build<'_>) -> Vec<[u8; 32]> {
+    let mut all = Vec::new();
+    for line in b.source.all("peer-fingerprint") {
+        let text = line.inline.as_ref().map_or(line.arg(0), |block| Some(block.as_str()));
+        let entries = text.unwrap_or_default().lines().map(str::trim);
+        let entries: Vec<&str> =
+            entries.filter(|entry| !entry.is_empty() && !entry.starts_with(['#', ';'])).collect();
+        if entries.is_empty() {
+            b.error(line, "names no fingerprint");
+        }
+        for entry in entries {
+            match fingerprint(entry) {
+                Some(bytes) => all.push(bytes),
+                None => b.error(
+                    line,
+                    format!(
+                        "`{}` is not a SHA-256 fingerprint: 32 bytes with colons between, as \
+                         `openssl x509 -in CERT -noout -fingerprint -sha256` prints it after the `=`",
+                        entry.escape_debug()
+                    ),
+                ),
+            }
+        }
+    }
+    all
+}
+
+/// 32 pairs of hex digits between colons.
+fn fingerprint(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let mut pairs = text.split(':');
+    for byte in &mut bytes {
+        let pair = pairs.next().filter(|pair| pair.len() == 2 && !pair.starts_with('+'))?;
+        *byte = u8::from_str_radix(pair, 16).ok()?;
+    }
+    pairs.next().is_none().then_some(bytes)
 }
 
 fn own_identity(b: &mut Build<'_>) -> (Vec<u8>, Zeroizing<Vec<u8>>) {
@@ -124,6 +169,7 @@ fn require_usage(b: &mut Build<'_>) -> bool {
     let Some(line) = b.line("remote-cert-tls") else {
         if !b.server
             && !b.has("verify-x509-name")
+            && !b.source.mentions("peer-fingerprint")
             && !b.source.mentions("remote-cert-eku")
             && !b.source.mentions("ns-cert-type")
         {
@@ -176,4 +222,58 @@ fn crl(b: &mut Build<'_>) -> Option<(PathBuf, Vec<u8>)> {
     let bytes = b.content(line)?;
     let path = if line.inline.is_some() { PathBuf::new() } else { b.source.path(line.arg(0)?) };
     Some((path, bytes.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::{load, server};
+
+    const OWN: &str = "cert server.crt\nkey server.key\n";
+
+    fn print(pair: &str) -> String {
+        [pair; 32].join(":")
+    }
+
+    #[test]
+    fn fingerprints_from_lines_and_blocks() {
+        let text = format!(
+            "server-ipv6 fd00:1::/64\n{OWN}peer-fingerprint {}\n<peer-fingerprint>\n\n# laptop\n {}\n; phone\n\
+             {}\n</peer-fingerprint>\n",
+            print("0a"),
+            print("FF"),
+            print("1c"),
+        );
+        let loaded = load(&text).unwrap();
+        let tls = &loaded.config.tls;
+        assert_eq!(tls.fingerprints, [[0x0a; 32], [0xff; 32], [0x1c; 32]]);
+        assert!(tls.ca.is_empty() && loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        let plan = loaded.plan().join("\n");
+        assert!(plan.contains("certificate against `peer-fingerprint`"), "{plan}");
+        // A client knows its server by that.
+        let client = format!("client\nremote a\n{OWN}peer-fingerprint {}\n", print("00"));
+        assert_eq!(load(&client).unwrap().warnings, []);
+        let both = server(&format!("peer-fingerprint {}", print("00"))).config.tls;
+        assert!(both.fingerprints.len() == 1 && !both.ca.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_fingerprint_is_named() {
+        let whole = print("00");
+        let (short, long) = (&whole[..92], format!("{whole}:00"));
+        let others = [print("0"), print("0g"), print("+1"), "00".repeat(32)];
+        let others = others.iter().map(String::as_str);
+        for text in [short, &long].into_iter().chain(others) {
+            let lines = format!("server-ipv6 fd00:1::/64\n{OWN}peer-fingerprint {text}\n");
+            let error = load(&lines).unwrap_err().to_string();
+            assert!(error.contains("is not a SHA-256 fingerprint"), "{error}");
+        }
+        let empty = "server-ipv6 fd00:1::/64\n<peer-fingerprint>\n# none\n</peer-fingerprint>\n";
+        let error = load(&format!("{OWN}{empty}")).unwrap_err().to_string();
+        assert!(error.contains("names no fingerprint"), "{error}");
+        let neither = load(&format!("server-ipv6 fd00:1::/64\n{OWN}")).unwrap_err().to_string();
+        assert!(neither.contains("`ca` is missing"), "{neither}");
+        let crl = format!("crl-verify crl.pem\npeer-fingerprint {}\n", print("00"));
+        let warnings = load(&format!("server-ipv6 fd00:1::/64\n{OWN}{crl}")).unwrap().warnings;
+        assert!(warnings[0].to_string().contains("no effect without `ca`"), "{warnings:?}");
+    }
 }

@@ -26,7 +26,7 @@ super::rows! { "Control channel: certificates, keys, user names";
 "key-method", 1, 1, [BOTH], Done, "2, the only one left";
 "ns-cert-type", 1, 1, [BOTH], Refused("obsolete; use `remote-cert-tls server` on clients and `remote-cert-tls client` on the server"), "check an old certificate extension";
 "opt-verify", 0, 0, [SERVER], Ignored("obsolete and gone; clients' options strings are never enforced"), "obsolete";
-"peer-fingerprint", 1, 1, [BOTH MANY], Refused("not supported yet; use `ca`"), "trust certificates by fingerprint";
+"peer-fingerprint", 1, 1, [BOTH MANY], Done, "SHA-256 fingerprints of the certificates a peer may have, in a line or a block; without `ca` that is all that is asked";
 "persist-key", 0, 0, [BOTH PUSHED], Ignored("keys stay in memory across reconnections"), "keep keys across restarts";
 "pkcs12", 1, 1, [BOTH], Refused("split it: openssl pkcs12 -in FILE -nodes, then use `ca`, `cert` and `key`"), "one file with authority, certificate and key";
 "push-peer-info", 0, 0, [CLIENT], Ignored("version, platform and abilities are always sent, hardware addresses never"), "tell the server about the client";

@@ -121,6 +121,7 @@ impl Authority {
 pub(super) fn tls(ca: &Authority, holder: &Holder) -> Tls {
     Tls {
         ca: ca.pem.clone().into_bytes(),
+        fingerprints: Vec::new(),
         cert: holder.cert.clone().into_bytes(),
         key: Zeroizing::new(holder.key.clone().into_bytes()),
         only_tls13: false,

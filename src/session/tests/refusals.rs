@@ -4,8 +4,12 @@ use std::path::PathBuf;
 
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams};
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
 use super::*;
 use crate::config::VerifyName;
+use crate::session::describe::hex;
 
 fn vector(name: &str) -> Vec<u8> {
     let all: [(&str, &[u8]); 10] = [
@@ -114,6 +118,70 @@ fn the_ca_itself_is_no_client() {
     let holder = Holder { cert: ca.pem.clone(), key: ca.issuer.key().serialize_pem() };
     let reason = server_says(&ca, &tls(&ca, &holder));
     assert_eq!(reason, "certificate of 'Home CA' is that of a CA and cannot stand for a peer");
+}
+
+fn fingerprint(holder: &Holder) -> [u8; 32] {
+    let der = CertificateDer::from_pem_slice(holder.cert.as_bytes()).unwrap();
+    PeerIdentity::from_der(&der).unwrap().fingerprint
+}
+
+/// As stock peers have it: nobody vouches for a certificate then, nor for how long it is good.
+#[test]
+fn fingerprints_in_place_of_an_authority() {
+    let trusting = |own: &Holder, peers: &[&Holder]| Tls {
+        ca: Vec::new(),
+        fingerprints: peers.iter().map(|peer| fingerprint(peer)).collect(),
+        require_usage: false,
+        ..tls(&Authority::new("of no use", 2035), own)
+    };
+    // What `openssl req -x509` makes is at the same time a CA's.
+    let alone = |name| {
+        let own = Authority::new(name, 2026);
+        Holder { cert: own.pem.clone(), key: own.issuer.key().serialize_pem() }
+    };
+    let [router, laptop, phone, other] = ["router", "laptop", "phone", "laptop"].map(alone);
+    let server = trusting(&router, &[&phone, &laptop]);
+    for only_tls12 in [false, true] {
+        let client = |own, peer| Tls { only_tls12, ..trusting(own, &[peer]) };
+        for own in [&laptop, &phone] {
+            assert_eq!(failures(&client(own, &router), &server), ["fine", "fine"]);
+        }
+        let [told, reason] = failures(&client(&other, &router), &server);
+        assert_eq!(
+            told,
+            "the peer refused: it knows neither the CA of our certificate nor its fingerprint"
+        );
+        let digits = hex(&fingerprint(&other));
+        assert_eq!(
+            reason,
+            format!(
+                "certificate of 'laptop' has the fingerprint {digits}, which peer-fingerprint does \
+                 not list"
+            )
+        );
+        let [reason, _] = failures(&client(&laptop, &phone), &server);
+        assert!(reason.starts_with("certificate of 'router' has the fingerprint "), "{reason}");
+    }
+    // Usage and name are asked for as ever.
+    let strict = Tls { require_usage: true, ..trusting(&laptop, &[&router]) };
+    assert!(failures(&strict, &server)[0].contains("no extended key usage"));
+    let name = VerifyName::Name("gateway".to_owned());
+    let named = Tls { verify_name: Some(name), ..trusting(&laptop, &[&router]) };
+    assert!(failures(&named, &server)[0].contains("gateway"));
+}
+
+#[test]
+fn fingerprints_beside_an_authority() {
+    let pki = Pki::new();
+    let server = tls(&pki.ca, &pki.server);
+    let own = tls(&pki.ca, &pki.client);
+    let only = |holder: &Holder| Tls { fingerprints: vec![fingerprint(holder)], ..own.clone() };
+    assert_eq!(failures(&only(&pki.server), &server), ["fine", "fine"]);
+    assert!(failures(&only(&pki.client), &server)[0].contains("does not list"));
+    // The right one, of an authority that is not trusted.
+    let stranger = Authority::new("Other CA", 2035);
+    let other = Tls { ca: stranger.pem.into(), ..only(&pki.server) };
+    assert!(failures(&other, &server)[0].contains("unknown CA"));
 }
 
 #[test]
