@@ -4,17 +4,22 @@
 mod common;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use base64::Engine as _;
 use common::Seeded;
 use common::net::Net;
 use common::packets::echo;
 use common::pki::{CLIENT, Memory, Site};
 use sixgate::client::Client;
 use sixgate::config;
+use sixgate::config::hooks::TokenPolicy;
 use sixgate::engine::{
     ApprovalRequest, Command, DropReason, ExitReason, HookInput, HookKind, HookOutcome,
     HookRequest, Reply,
 };
+use sixgate::server::token::{TokenSession, Tokens};
+use sixgate::wire::static_key::TokenKey;
 
 const SERVER: &str = "192.0.2.1:1194";
 const SCRIPTS: &str = "script-security 3\ntls-verify /v\nauth-user-pass-verify /p via-env\n\
@@ -266,6 +271,71 @@ fn passwords_are_checked_again_at_a_renegotiation_and_tokens_spare_the_script() 
         assert_eq!(net.nodes[0].engine.clients().len(), 1, "{server:?}");
         assert_eq!(scripts(&net).len(), checks, "{server:?}");
     }
+}
+
+const TOKENS: &str = "script-security 2\nauth-user-pass-verify /p via-file\nreneg-sec 60 60\n";
+
+/// The state of the session and the password that the script is asked about, time after time.
+fn logins(net: &Net) -> Vec<(String, String)> {
+    let login = |request: &&HookRequest| {
+        let HookInput::Credentials { password, .. } = &request.input else { panic!("{request:?}") };
+        let state = request.environment.value("session_state").unwrap_or_default();
+        (state.to_owned(), password.to_string())
+    };
+    scripts(net).iter().map(login).collect()
+}
+
+#[test]
+fn with_external_auth_the_script_is_asked_about_tokens_too() {
+    let lines = format!("{TOKENS}auth-gen-token 100 external-auth\n");
+    let (mut net, _site) = net(772, &lines, &format!("{LOGIN}reneg-sec 0\n"));
+    assert!(net.run_until(10_000, is_up_in));
+    net.run(190_000);
+    let all = logins(&net);
+    let states: Vec<&str> = all.iter().map(|(state, _)| state.as_str()).collect();
+    // What a token is worth is for the script to judge, and it says yes each time.
+    assert_eq!(states, ["Initial", "Authenticated", "Expired", "Expired"]);
+    assert_eq!(all[0].1, "secret");
+    assert!(all[1..].iter().all(|(_, password)| password.starts_with("SESS_ID_AT_")));
+    let session = |at: usize| scripts(&net)[at].environment.value("session_id").map(str::to_owned);
+    assert!(session(0).is_some() && (1..4).all(|at| session(at) == session(0)));
+    net.nodes[0].hook = |_| Some(failure("too old"));
+    net.run(60_000);
+    assert!(refusal(&mut net).contains("too old"));
+}
+
+/// Where a user name is optional, tokens are given to those without one as well.
+#[test]
+fn the_token_of_nobody_in_particular_is_not_good_for_a_name() {
+    let bytes = base64::engine::general_purpose::STANDARD.encode([0x5a; 128]);
+    let label = "OpenVPN auth-token server key";
+    let secret = format!("-----BEGIN {label}-----\n{bytes}\n-----END {label}-----\n");
+    let policy = TokenPolicy {
+        lifetime: Duration::ZERO,
+        renewal: Duration::from_secs(60),
+        external: false,
+        secret: Some(TokenKey::parse(&secret).unwrap()),
+    };
+    let start = Net::new(0).now.unix;
+    let tokens = Tokens::new(&policy, &mut Seeded(1));
+    let given = |name| tokens.issue(TokenSession::begin(start, &mut Seeded(2)), name, start);
+    let login = |token: &str| format!("<auth-user-pass>\njo\n{token}\n</auth-user-pass>\n");
+    let lines = format!(
+        "{TOKENS}auth-user-pass-optional\n<auth-gen-token-secret>\n{secret}</auth-gen-token-secret>\n"
+    );
+    let plain = format!("{lines}auth-gen-token 0 60\n");
+    let (mut own, _site) = net(773, &plain, &login(&given("jo")));
+    assert!(own.run_until(10_000, is_up_in) && scripts(&own).is_empty());
+    let (mut nobodys, _site) = net(774, &plain, &login(&given("")));
+    assert!(refusal(&mut nobodys).contains("token"));
+    let (mut asked, _site) =
+        net(775, &format!("{lines}auth-gen-token 0 60 external-auth\n"), &login(&given("")));
+    assert!(asked.run_until(10_000, is_up_in));
+    assert_eq!(logins(&asked)[0].0, "AuthenticatedEmptyUser");
+    let (mut forged, _site) =
+        net(776, &format!("{lines}auth-gen-token 0 external-auth\n"), &login("SESS_ID_AT_x"));
+    assert!(forged.run_until(10_000, is_up_in));
+    assert_eq!(logins(&forged)[0].0, "Invalid");
 }
 
 #[test]

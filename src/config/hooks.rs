@@ -101,6 +101,8 @@ pub struct TokenPolicy {
     pub lifetime: Duration,
     /// How often a client gets a new one; two of these without a new one, and it is void.
     pub renewal: Duration,
+    /// `external-auth`: a token does not spare the script, which is told what it is worth.
+    pub external: bool,
     /// `auth-gen-token-secret`; `None` is a random key, void after a restart.
     pub secret: Option<crate::wire::static_key::TokenKey>,
 }

@@ -94,7 +94,12 @@ pub fn routes(bytes: &[u8]) {
 /// A password that may claim to be a token.
 pub fn token(bytes: &[u8]) {
     let seconds = Duration::from_secs;
-    let policy = TokenPolicy { lifetime: seconds(900), renewal: seconds(300), secret: None };
+    let policy = TokenPolicy {
+        lifetime: seconds(900),
+        renewal: seconds(300),
+        external: false,
+        secret: None,
+    };
     let tokens = Tokens::new(&policy, &mut |out: &mut [u8]| out.fill(9));
     let text = String::from_utf8_lossy(bytes);
     for token in [text.as_ref(), &format!("SESS_ID_AT_{text}")] {

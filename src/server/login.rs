@@ -55,7 +55,8 @@ impl Server {
         Ok(self.run(id, HookKind::AuthUserPassVerify, Vec::new(), input))
     }
 
-    /// What becomes of a password that is a token; `None` for any other.
+    /// What becomes of a password that is a token; `None` when somebody is to be asked, as about any
+    /// other password.
     pub(super) fn check_token(
         &mut self,
         now: Now,
@@ -68,26 +69,39 @@ impl Server {
             Some(Stage::Connected(client)) => client.token,
             Some(Stage::Handshake | Stage::Asking(_) | Stage::Leaving { .. }) | None => None,
         };
-        let (session, state) = if Tokens::is_token(password) {
-            match tokens.check(password, username, now.unix) {
-                // One login does not turn into another on the way.
-                TokenState::Valid(session) if before.is_none_or(|known| known.id == session.id) => {
-                    (session, "Authenticated")
-                }
-                TokenState::Valid(_) | TokenState::Invalid => {
+        let external = tokens.external();
+        // One login does not turn into another on the way.
+        let same = |session: &TokenSession| before.is_none_or(|known| known.id == session.id);
+        let shown = Tokens::is_token(password).then(|| tokens.check(password, username, now.unix));
+        let (session, state) = match shown {
+            None => (None, "Initial"),
+            Some(TokenState::Valid(session)) if same(&session) && !session.nameless => {
+                (Some(session), "Authenticated")
+            }
+            // Who has one of these may call himself anything.
+            Some(TokenState::Valid(session)) if same(&session) && external => {
+                (Some(session), "AuthenticatedEmptyUser")
+            }
+            Some(TokenState::Expired(session)) if same(&session) && external => {
+                (Some(session), if session.nameless { "ExpiredEmptyUser" } else { "Expired" })
+            }
+            Some(TokenState::Expired(_)) if !external => {
+                return Err(Refusal::Token("its token has expired"));
+            }
+            Some(TokenState::Valid(_) | TokenState::Expired(_) | TokenState::Invalid) => {
+                if !external {
                     return Err(Refusal::Token("its token is not valid"));
                 }
-                TokenState::Expired => return Err(Refusal::Token("its token has expired")),
+                (None, "Invalid")
             }
-        } else {
-            let fresh = || TokenSession::begin(now.unix, &mut *self.rng);
-            (before.unwrap_or_else(fresh), "Initial")
         };
+        let fresh = || TokenSession::begin(now.unix, &mut *self.rng);
+        let session = session.or(before).unwrap_or_else(fresh);
         let Some(case) = self.case_mut(id) else { return Ok(Some(Next::Done)) };
         case.token = Some(session);
         case.environment.set("session_id", session.name());
         case.environment.set("session_state", state);
-        if state == "Initial" {
+        if state != "Authenticated" || external {
             return Ok(None);
         }
         log::info!("{}: its token is accepted", case.who.username.escape_debug());

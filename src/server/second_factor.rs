@@ -28,6 +28,7 @@ use crate::time::Now;
 const POLICY: TokenPolicy = TokenPolicy {
     lifetime: Duration::from_secs(24 * 3600),
     renewal: Duration::from_secs(3600),
+    external: false,
     secret: None,
 };
 
@@ -48,7 +49,7 @@ impl Server {
         let (Some(case), Some(tokens)) = (self.case(id), &self.tokens) else { return Ok(None) };
         if let Answer::Challenge { state, .. } = &case.answer {
             let asked = tokens.check(state, &state_name(case.who.name()), now.unix);
-            if matches!(asked, TokenState::Valid(_))
+            if matches!(asked, TokenState::Valid(session) if !session.nameless)
                 && let Some(case) = self.case_mut(id)
             {
                 case.was_asked = true;

@@ -35,6 +35,8 @@ pub struct TokenSession {
     pub id: [u8; SESSION],
     /// When the password was right, Unix seconds.
     pub since: u64,
+    /// Its token was given to somebody without a user name, so that it proves none.
+    pub nameless: bool,
 }
 
 impl TokenSession {
@@ -42,7 +44,7 @@ impl TokenSession {
     pub fn begin(now: UnixTime, rng: &mut dyn Random) -> Self {
         let mut id = [0; SESSION];
         rng.fill(&mut id);
-        Self { id, since: now.0 }
+        Self { id, since: now.0, nameless: false }
     }
 
     /// The variable `session_id`.
@@ -54,10 +56,10 @@ impl TokenSession {
 /// What a password is that looks like a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenState {
-    /// Ours, for this user name or, as some clients lose theirs, for none, and not too old.
+    /// Ours, for this user name or for none, and not too old.
     Valid(TokenSession),
-    /// Ours, and too old.
-    Expired,
+    /// The same, and too old.
+    Expired(TokenSession),
     /// Not ours, or another user's.
     Invalid,
 }
@@ -67,13 +69,15 @@ pub struct Tokens {
     keyed: Hmac<Sha256>,
     lifetime: Duration,
     renewal: Duration,
+    external: bool,
 }
 
 impl Tokens {
     /// With the configured key or a fresh one.
     pub fn new(policy: &TokenPolicy, rng: &mut dyn Random) -> Self {
         let key = policy.secret.clone().unwrap_or_else(|| TokenKey::generate(rng));
-        Self { keyed: keyed(&key), lifetime: policy.lifetime, renewal: policy.renewal }
+        let TokenPolicy { lifetime, renewal, external, secret: _ } = *policy;
+        Self { keyed: keyed(&key), lifetime, renewal, external }
     }
 
     /// Goes by another policy; a random key stays unless there is a configured one now.
@@ -82,6 +86,12 @@ impl Tokens {
             self.keyed = keyed(key);
         }
         (self.lifetime, self.renewal) = (policy.lifetime, policy.renewal);
+        self.external = policy.external;
+    }
+
+    /// Whether the script is asked about tokens, too.
+    pub const fn external(&self) -> bool {
+        self.external
     }
 
     /// How often a client is to get a new one.
@@ -100,6 +110,7 @@ impl Tokens {
         bytes.extend_from_slice(&session.id);
         bytes.extend_from_slice(&session.since.to_be_bytes());
         bytes.extend_from_slice(&now.0.to_be_bytes());
+        let username = if session.nameless { "" } else { username };
         let tag = self.mac(username, &bytes).finalize().into_bytes();
         bytes.extend_from_slice(&tag);
         Zeroizing::new(format!("{PREFIX}{}", BASE64.encode(&*bytes)))
@@ -135,11 +146,8 @@ impl Tokens {
         let stale = now.0 > renewed.saturating_add(self.renewal.as_secs().saturating_mul(2));
         let over =
             !self.lifetime.is_zero() && now.0 > since.saturating_add(self.lifetime.as_secs());
-        if stale || over {
-            TokenState::Expired
-        } else {
-            TokenState::Valid(TokenSession { id, since })
-        }
+        let session = TokenSession { id, since, nameless: !by_name };
+        if stale || over { TokenState::Expired(session) } else { TokenState::Valid(session) }
     }
 
     fn mac(&self, username: &str, signed: &[u8]) -> Hmac<Sha256> {
@@ -171,8 +179,12 @@ mod tests {
 
     fn tokens(lifetime: u64, renewal: u64) -> Tokens {
         let seconds = Duration::from_secs;
-        let policy =
-            TokenPolicy { lifetime: seconds(lifetime), renewal: seconds(renewal), secret: None };
+        let policy = TokenPolicy {
+            lifetime: seconds(lifetime),
+            renewal: seconds(renewal),
+            external: false,
+            secret: None,
+        };
         Tokens::new(&policy, &mut count)
     }
 
@@ -200,17 +212,23 @@ mod tests {
         let tokens = tokens(1000, 300);
         let session = TokenSession::begin(NOW, &mut count);
         let token = tokens.issue(session, "jo", NOW);
-        let valid = TokenState::Valid(session);
+        let (valid, expired) = (TokenState::Valid(session), TokenState::Expired(session));
         assert!(Tokens::is_token(&token) && !Tokens::is_token("secret"));
         assert_eq!(tokens.check(&token, "jo", NOW), valid);
         assert_eq!(tokens.check(&token, "joe", NOW), TokenState::Invalid);
         assert_eq!(tokens.check(&token, "jo", later(600)), valid);
-        assert_eq!(tokens.check(&token, "jo", later(601)), TokenState::Expired, "not renewed");
+        assert_eq!(tokens.check(&token, "jo", later(601)), expired, "not renewed");
         let token = tokens.issue(session, "jo", later(900));
         assert_eq!(tokens.check(&token, "jo", later(1000)), valid);
-        assert_eq!(tokens.check(&token, "jo", later(1001)), TokenState::Expired, "its lifetime");
-        let nameless = tokens.issue(session, "", NOW);
-        assert_eq!(tokens.check(&nameless, "jo", NOW), valid);
+        assert_eq!(tokens.check(&token, "jo", later(1001)), expired, "its lifetime");
+        // What was given to nobody says nothing about who shows it, and neither does what follows it.
+        let nameless = TokenSession { nameless: true, ..session };
+        let given = tokens.issue(session, "", NOW);
+        assert_eq!(tokens.check(&given, "", NOW), valid);
+        assert_eq!(tokens.check(&given, "jo", NOW), TokenState::Valid(nameless));
+        let next = tokens.issue(nameless, "jo", NOW);
+        assert_eq!(tokens.check(&next, "jo", NOW), TokenState::Valid(nameless));
+        assert_eq!(tokens.check(&next, "jo", later(601)), TokenState::Expired(nameless));
     }
 
     #[test]
@@ -240,6 +258,7 @@ mod tests {
             &TokenPolicy {
                 lifetime: Duration::ZERO,
                 renewal: Duration::from_secs(300),
+                external: false,
                 secret: None,
             },
             &mut |out: &mut [u8]| out.fill(7),

@@ -160,15 +160,14 @@ fn is_checked(b: &Build<'_>) -> bool {
 fn token(b: &mut Build<'_>, line: &Line, timers: &Timers) -> Option<Box<TokenPolicy>> {
     let seconds = |n: Option<u32>| Duration::from_secs(n.unwrap_or(0).into());
     let lifetime = seconds(b.number(line, 0, 0..=u32::MAX));
-    let renewal = match line.arg(1) {
-        Some("external-auth") => Duration::ZERO,
+    let is_flag = |word: &&str| *word == "external-auth";
+    let external = line.args.iter().skip(1).any(|word| is_flag(&word.as_str()));
+    let renewal = match line.arg(1).filter(|word| !is_flag(word)) {
         Some(_) => seconds(b.number(line, 1, 0..=u32::MAX)),
         None => Duration::ZERO,
     };
-    if line.args.iter().any(|word| word == "external-auth") {
-        b.error(line, "`external-auth` is not supported; tokens are checked here, and the script only sees logins with a password");
-    } else if line.args.len() > 2 {
-        b.error(line, "takes a lifetime and a renewal time in seconds");
+    if line.args.iter().skip(2).any(|word| !is_flag(&word.as_str())) {
+        b.error(line, "takes a lifetime and a renewal time in seconds, then `external-auth`");
     }
     let renewal = match (renewal, timers.reneg.0) {
         (Duration::ZERO, Duration::ZERO) => Duration::from_secs(3600),
@@ -188,11 +187,12 @@ fn token(b: &mut Build<'_>, line: &Line, timers: &Timers) -> Option<Box<TokenPol
             }
         }
     };
-    Some(Box::new(TokenPolicy { lifetime, renewal, secret }))
+    Some(Box::new(TokenPolicy { lifetime, renewal, external, secret }))
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::config::Role;
     use crate::config::hooks::PasswordBy;
     use crate::config::tests::{error_of, server};
 
@@ -219,6 +219,28 @@ mod tests {
         };
         assert_eq!(by(2), (PasswordBy::Nothing, 1));
         assert_eq!(by(3), (PasswordBy::Variable, 0));
+    }
+
+    #[test]
+    fn times_of_tokens_and_who_is_asked_about_them() {
+        let checked = "script-security 2\nauth-user-pass-verify /p via-file\nreneg-sec 500\n";
+        let policy = |line: &str| {
+            let login = match server(&format!("{checked}auth-gen-token {line}")).config.role {
+                Role::Server(role) => role.login,
+                Role::Client(_) => panic!("a client"),
+            };
+            let token = login.token.unwrap();
+            (token.lifetime.as_secs(), token.renewal.as_secs(), token.external)
+        };
+        assert_eq!(policy(""), (0, 500, false));
+        assert_eq!(policy("900 60"), (900, 60, false));
+        assert_eq!(policy("900 external-auth"), (900, 500, true));
+        assert_eq!(policy("900 60 external-auth"), (900, 60, true));
+        for wrong in ["external-auth", "900 60 70", "900 60 external"] {
+            let _ = error_of(&format!(
+                "server 10.8.0.0 255.255.255.0\n{checked}auth-gen-token {wrong}\n"
+            ));
+        }
     }
 
     #[test]
