@@ -81,10 +81,10 @@ impl Connection {
         let mut settled = settings::settle(role, config.device.mtu, pushed, self.server.ip())
             .map_err(|error| error.0)?;
         let hooks = &config.hooks;
-        if !settled.tunnel.dns.servers.is_empty() && hooks.up.is_none() && hooks.route_up.is_none()
-        {
+        let scripts = [&hooks.dns_updown, &hooks.up, &hooks.route_up];
+        if !settled.tunnel.dns.servers.is_empty() && scripts.iter().all(|script| script.is_none()) {
             let note = "the server's DNS settings are not applied: that is for a script given by \
-                        `up`, which finds them in `dns_*` and `foreign_option_*`";
+                        `dns-updown` or `up`, which finds them in `dns_*` and `foreign_option_*`";
             settled.notes.push(note.to_owned());
         }
         Ok(settled)

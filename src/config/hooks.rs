@@ -24,6 +24,8 @@ pub struct Hooks {
     pub route_up: Option<Program>,
     /// `route-pre-down`.
     pub route_pre_down: Option<Program>,
+    /// `dns-updown`.
+    pub dns_updown: Option<Program>,
     /// `ipchange`.
     pub ipchange: Option<Program>,
     /// `tls-verify`.

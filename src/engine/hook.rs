@@ -40,6 +40,10 @@ kinds! {
     RouteUp => "route-up", "route-up";
     /// Routes are about to be removed.
     RoutePreDown => "route-pre-down", "route-pre-down";
+    /// DNS settings are there to be applied, the routes too.
+    DnsUp => "dns-updown", "dns-up";
+    /// DNS settings are to be taken back.
+    DnsDown => "dns-updown", "dns-down";
     /// (Client) the server has proved who it is; this is where it is.
     IpChange => "ipchange", "ipchange";
     /// One certificate of a peer's chain: may it come in?
@@ -84,6 +88,11 @@ impl Environment {
     /// Takes a variable out.
     pub fn unset(&mut self, name: &str) {
         self.0.retain(|(known, _)| known != name);
+    }
+
+    /// Takes out all whose name begins like this.
+    pub fn unset_all(&mut self, start: &str) {
+        self.0.retain(|(known, _)| !known.starts_with(start));
     }
 
     /// Sets each variable of `other`, too.

@@ -23,6 +23,7 @@ pub(super) fn hooks(b: &mut Build<'_>, wrap: &Wrapping) -> Hooks {
         down: program("down"),
         route_up: program("route-up"),
         route_pre_down: program("route-pre-down"),
+        dns_updown: program("dns-updown"),
         ipchange: program("ipchange"),
         tls_verify: program("tls-verify"),
         tls_crypt_v2_verify: program("tls-crypt-v2-verify"),
@@ -51,6 +52,14 @@ pub(super) fn hooks(b: &mut Build<'_>, wrap: &Wrapping) -> Hooks {
 /// The argument is one word that holds a program and its arguments, split as a line is.
 fn program(b: &mut Build<'_>, name: &str, security: u32) -> Option<Program> {
     let line = b.line(name)?;
+    match (name, line.arg(0)) {
+        ("dns-updown", Some("disable")) => return None,
+        ("dns-updown", Some("force")) => {
+            b.warn(line, "has no effect: no such script comes with sixgate; name yours");
+            return None;
+        }
+        _ => {}
+    }
     if security < SCRIPTS {
         b.error(line, format!("a script runs only with `script-security {SCRIPTS}`"));
     }
@@ -194,7 +203,7 @@ fn token(b: &mut Build<'_>, line: &Line, timers: &Timers) -> Option<Box<TokenPol
 mod tests {
     use crate::config::Role;
     use crate::config::hooks::PasswordBy;
-    use crate::config::tests::{error_of, server};
+    use crate::config::tests::{client, error_of, server};
 
     #[test]
     fn variables_reach_scripts_under_the_names_of_openvpn() {
@@ -241,6 +250,18 @@ mod tests {
                 "server 10.8.0.0 255.255.255.0\n{checked}auth-gen-token {wrong}\n"
             ));
         }
+    }
+
+    #[test]
+    fn the_script_for_dns_may_be_none() {
+        let hooks = |line: &str| {
+            let loaded = client(&format!("script-security 2\ndns-updown {line}"));
+            let path = loaded.config.hooks.dns_updown.map(|program| program.path);
+            (path, loaded.warnings.len())
+        };
+        assert_eq!(hooks("/etc/vpn/dns"), (Some("/etc/vpn/dns".into()), 0));
+        assert_eq!(hooks("disable"), (None, 0));
+        assert_eq!(hooks("force"), (None, 1));
     }
 
     #[test]

@@ -16,7 +16,7 @@ super::rows! { "Addresses, routes, clients";
 "dhcp-option", 1, ANY, [CLIENT PUSHED MANY], Done, "DNS and other settings for the client's system: in the log, and for scripts to apply";
 "disable", 0, 0, [CCD], Done, "refuse this client";
 "dns", 1, ANY, [CLIENT PUSHED MANY], Done, "DNS servers and domains: in the log, and for scripts to apply";
-"dns-updown", 1, 2, [CLIENT], Refused("not supported yet; set DNS in the system"), "command that applies DNS settings";
+"dns-updown", 1, 1, [CLIENT], Done, "command that applies the server's DNS settings and takes them back; `disable` for none";
 "duplicate-cn", 0, 0, [SERVER], Done, "let several clients use the same certificate at once";
 "hash-size", 2, 2, [SERVER], Ignored("tables have a fixed size"), "size of hash tables";
 "ifconfig", 2, 2, [BOTH PUSHED], Done, "our IPv4 address in the tunnel, with the network mask or (net30, p2p) the other end";

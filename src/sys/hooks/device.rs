@@ -1,4 +1,4 @@
-//! `up`, `route-up`, `route-pre-down` and `down`: the scripts about the device itself.
+//! `up`, `route-up`, `route-pre-down` and `down`, and `dns-updown`: the scripts about the device itself.
 //!
 //! A server runs `up` before its loop and the last two after it. A client gets its addresses inside
 //! the loop, so its `up` is a request like any other, and the engine hears that the device is
@@ -54,8 +54,9 @@ impl Hooks {
                 return false;
             }
             Some(before) => {
+                let dns = self.dns_request(HookKind::DnsDown, &before);
                 let down = self.device_request(HookKind::Down, &before, RESTART);
-                let _ = self.request(down);
+                let _ = (dns.map(|dns| self.request(dns)), self.request(down));
                 RESTART
             }
             None => INIT,
@@ -85,8 +86,9 @@ impl Hooks {
         if let Some(tunnel) = self.device.up.clone() {
             surroundings::of_redirection(&mut self.surroundings, &tunnel);
             let routes = self.device_request(HookKind::RouteUp, &tunnel, INIT);
-            // Nobody waits for it.
-            let _ = self.request(routes);
+            let dns = self.dns_request(HookKind::DnsUp, &tunnel);
+            // Nobody waits for them.
+            let _ = (self.request(routes), dns.map(|dns| self.request(dns)));
         }
     }
 
@@ -96,6 +98,9 @@ impl Hooks {
         self.finish();
         let Some(tunnel) = self.device.up.take() else { return revert() };
         self.surroundings.set("signal", "sigterm");
+        if let Some(dns) = self.dns_request(HookKind::DnsDown, &tunnel) {
+            let _ = self.run_to_end(dns);
+        }
         let before = self.device_request(HookKind::RoutePreDown, &tunnel, INIT);
         let _ = self.run_to_end(before);
         let down = self.device_request(HookKind::Down, &tunnel, INIT);
@@ -124,14 +129,26 @@ impl Hooks {
             HookKind::RouteUp => Vec::new(),
             _ => surroundings::device_arguments(&self.device.name, tunnel, context),
         };
-        HookRequest {
-            ticket: None,
-            kind,
-            lane: LANE.to_owned(),
-            arguments,
-            environment: Environment::new(),
-            input: HookInput::Nothing,
-        }
+        plain(kind, arguments)
+    }
+
+    /// A tunnel that brings no DNS server has nothing to apply.
+    fn dns_request(&self, kind: HookKind, tunnel: &TunnelSettings) -> Option<HookRequest> {
+        let mut request = plain(kind, Vec::new());
+        // Those of this tunnel: what the surroundings tell may be of the next one already.
+        surroundings::dns(&mut request.environment, &tunnel.dns);
+        (!tunnel.dns.servers.is_empty()).then_some(request)
+    }
+}
+
+fn plain(kind: HookKind, arguments: Vec<String>) -> HookRequest {
+    HookRequest {
+        ticket: None,
+        kind,
+        lane: LANE.to_owned(),
+        arguments,
+        environment: Environment::new(),
+        input: HookInput::Nothing,
     }
 }
 

@@ -126,6 +126,8 @@ impl Exchange {
             | HookKind::Down
             | HookKind::RouteUp
             | HookKind::RoutePreDown
+            | HookKind::DnsUp
+            | HookKind::DnsDown
             | HookKind::IpChange
             | HookKind::TlsVerify
             | HookKind::TlsCryptV2Verify

@@ -26,6 +26,7 @@ use self::child::Script;
 use self::exchange::{Answer, Exchange, Pending};
 use super::clock::Clock;
 use super::logger::local_date;
+use crate::config::dns::Dns;
 use crate::config::hooks::{self as config, Program};
 use crate::engine::{Environment, HookKind, HookOutcome, HookRequest, Reply};
 use crate::limits::{MAX_HOOK_QUEUE, MAX_HOOKS};
@@ -129,6 +130,7 @@ impl Hooks {
             HookKind::Down => &config.down,
             HookKind::RouteUp => &config.route_up,
             HookKind::RoutePreDown => &config.route_pre_down,
+            HookKind::DnsUp | HookKind::DnsDown => &config.dns_updown,
             HookKind::IpChange => &config.ipchange,
             HookKind::TlsVerify => &config.tls_verify,
             HookKind::TlsCryptV2Verify => &config.tls_crypt_v2_verify,
@@ -215,6 +217,10 @@ impl Hooks {
         let program = self.program(request.kind)?;
         let mut environment = self.surroundings.clone();
         environment.extend(&self.peer);
+        if request.kind == HookKind::DnsDown {
+            // It brings the settings that are to be taken back; there may be others by now.
+            surroundings::dns(&mut environment, &Dns::default());
+        }
         environment.extend(&request.environment);
         environment.set("script_type", request.kind.script_type());
         if let Some(arrival) = environment.value("time_unix").and_then(|unix| unix.parse().ok()) {

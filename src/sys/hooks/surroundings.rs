@@ -142,8 +142,11 @@ fn routes(environment: &mut Environment, tunnel: &TunnelSettings) {
     }
 }
 
-/// DNS, in both of OpenVPN's ways to tell scripts of it.
-fn dns(environment: &mut Environment, dns: &Dns) {
+/// DNS, in both of OpenVPN's ways to tell scripts of it, in place of what was told before.
+pub(super) fn dns(environment: &mut Environment, dns: &Dns) {
+    for start in ["dns_", "foreign_option_"] {
+        environment.unset_all(start);
+    }
     for (number, option) in (1..).zip(&dns.foreign) {
         environment.set(&format!("foreign_option_{number}"), option);
     }

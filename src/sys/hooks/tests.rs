@@ -280,3 +280,46 @@ fn a_client_connect_script_writes_settings() {
     assert_eq!(run("printf 0 > $client_connect_deferred_file"), failure(""));
     assert_eq!(run("printf 2 > $client_connect_deferred_file"), failure(""), "never answered");
 }
+
+#[test]
+fn dns_is_applied_and_taken_back_as_it_was_pushed() {
+    use crate::config::dns::{Dns, DnsServer};
+    use crate::engine::TunnelSettings;
+    let folder = Folder::new("dns");
+    let out = folder.0.join("out");
+    let variables = "$script_type [$*] $dev $dns_server_1_address_1 $dns_server_2_address_1";
+    let program = folder.script("dns", &format!("echo {variables} >> {}", out.display()));
+    let program = Program { arguments: Vec::new(), ..program };
+    let mut hooks = hooks(&folder, |config| config.dns_updown = Some(program), 10_000);
+    hooks.surroundings().set("dev", "tun0");
+    let tunnel = |servers: &[&str], mtu| {
+        let server = |address: &&str| DnsServer {
+            addresses: vec![(address.parse().unwrap(), None)],
+            ..DnsServer::default()
+        };
+        let mut dns = Dns::default();
+        dns.servers = servers.iter().map(server).collect();
+        TunnelSettings { dns, mtu, ..TunnelSettings::default() }
+    };
+    // Nobody waits for it, and a tunnel without a server has nothing to apply.
+    for (servers, mtu) in [
+        (&["10.8.0.1", "fd00::1"][..], 1500),
+        (&["fd00::2"], 1500),
+        (&[], 1500),
+        (&["fd00::3"], 1400),
+    ] {
+        assert!(!hooks.request_up(&tunnel(servers, mtu)));
+    }
+    hooks.take_down(|| assert!(folder.text("out").ends_with("dns-down [] tun0 fd00::3\n")));
+    assert_eq!(
+        folder.text("out").lines().collect::<Vec<_>>(),
+        [
+            "dns-up [] tun0 10.8.0.1 fd00::1",
+            "dns-down [] tun0 10.8.0.1 fd00::1",
+            "dns-up [] tun0 fd00::2",
+            "dns-down [] tun0 fd00::2",
+            "dns-up [] tun0 fd00::3",
+            "dns-down [] tun0 fd00::3",
+        ]
+    );
+}
