@@ -82,7 +82,9 @@ impl Connection {
 
     fn data(&mut self, now: Now, packet: &mut PacketMut<'_>) -> Result<Verdict, DropReason> {
         match self.session.open(now, packet)? {
-            Payload::Ping | Payload::Empty | Payload::OccOther => Ok(Verdict::Consumed),
+            Payload::Ping | Payload::Empty | Payload::OccOther | Payload::OccRequest(_) => {
+                Ok(Verdict::Consumed)
+            }
             Payload::ExitNotify => {
                 self.retry("the server says goodbye", false, Duration::ZERO);
                 Ok(Verdict::Consumed)

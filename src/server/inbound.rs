@@ -62,6 +62,11 @@ impl Server {
         match payload {
             Payload::Ip => self.upward(now, id, packet),
             Payload::Ping | Payload::OccOther | Payload::Empty => Ok(Verdict::Consumed),
+            // The answer is on its way out.
+            Payload::OccRequest(_) => {
+                self.touch(id);
+                Ok(Verdict::Consumed)
+            }
             Payload::ExitNotify => {
                 self.depart(now, id, "the client has left");
                 self.peers.remove(id);

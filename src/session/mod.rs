@@ -45,6 +45,7 @@ mod login;
 mod negotiate;
 pub mod occ;
 mod output;
+pub mod probe;
 mod reliable;
 pub mod replay;
 mod slots;
@@ -177,6 +178,7 @@ pub struct Session {
     retiring: Option<Slot>,
     params: Option<DataParams>,
     keepalive: traffic::Keepalive,
+    probe: probe::Probe,
     timers: Timers,
     events: VecDeque<SessionEvent>,
     /// Control messages that wait for an established control channel.
@@ -271,6 +273,7 @@ impl Session {
             retiring: None,
             params: None,
             keepalive,
+            probe: probe::Probe::default(),
             timers,
             events: VecDeque::new(),
             messages: VecDeque::new(),

@@ -22,7 +22,7 @@ const FIXED: usize = Header::LEN + 1 + 4 * MAX_PIGGYBACK_ACKS + 8 + 4;
 const MIN_PAYLOAD: usize = 64;
 
 impl Session {
-    /// Writes the next control packet, or a ping, into `out` (emptied first); `false` when nothing
+    /// Writes the next control packet, ping or answer into `out` (emptied first); `false` when nothing
     /// is due.
     pub fn poll_transmit(&mut self, now: Now, out: &mut PacketMut<'_>) -> bool {
         out.reset(HEADROOM);
@@ -36,7 +36,7 @@ impl Session {
                 return true;
             }
         }
-        self.transmit_ping(now, out)
+        self.transmit_ping(now, out) || self.transmit_answer(now, out)
     }
 
     fn transmit(&mut self, now: Now, key_id: KeyId, out: &mut PacketMut<'_>) -> bool {
@@ -88,6 +88,14 @@ impl Session {
             return false;
         }
         out.extend(&PING).is_ok() && self.seal(now, out).is_ok()
+    }
+
+    fn transmit_answer(&mut self, now: Now, out: &mut PacketMut<'_>) -> bool {
+        let Some(overhead) = self.overhead().filter(|_| self.failing.is_none()) else {
+            return false;
+        };
+        let answer = self.probe.answer(&self.config.options, overhead, out);
+        answer.is_some_and(|written| written.is_ok() && self.seal(now, out).is_ok())
     }
 
     /// Writes waiting messages, and what TLS makes of them, as far as there is room.

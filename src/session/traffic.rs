@@ -124,6 +124,7 @@ impl Session {
             SealError::Full => DropReason::TooBig,
         })?;
         self.keepalive.sent(now.mono);
+        self.probe.sent(packet.len());
         Ok(())
     }
 
@@ -134,6 +135,7 @@ impl Session {
         let framing = self.params.ok_or(DropReason::NoKey)?.framing;
         let slot = self.receiving_slot(key_id).ok_or(DropReason::NoKey)?;
         let keys = slot.data.as_mut().ok_or(DropReason::NoKey)?;
+        let len = packet.len();
         let opened = keys.open(packet);
         let worn = keys.wants_renegotiation();
         slot.peer_uses |= opened.is_ok();
@@ -146,10 +148,15 @@ impl Session {
             OpenError::BadAuth => DropReason::BadAuth,
         })?;
         self.keepalive.heard(now.mono);
+        self.probe.received(len);
         if framing::remove(framing, packet).is_err() {
             return Ok(Payload::Compressed);
         }
-        Ok(Payload::classify(packet.as_slice()))
+        let payload = Payload::classify(packet.as_slice());
+        if let Payload::OccRequest(question) = payload {
+            self.probe.ask(question);
+        }
+        Ok(payload)
     }
 
     /// A key has reached one of its limits: `handle_timeout` is due at once, unless the key has

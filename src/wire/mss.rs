@@ -79,7 +79,7 @@ impl MssLimits {
     }
 
     /// The largest packet that fits `size` bytes of UDP payload. Padding takes at least one byte.
-    fn inner(size: u16, overhead: DataOverhead) -> u16 {
+    pub fn inner(size: u16, overhead: DataOverhead) -> u16 {
         let text = size.saturating_sub(overhead.outside);
         let text = match overhead.block {
             Some(block) => {

@@ -33,7 +33,7 @@ super::rows! { "Device, socket, peer";
 "mssfix", 0, 2, [BOTH BLOCK], Done, "limit the segment size of TCP connections in the tunnel; bare number, `mtu`, `fixed` or 0 for off";
 "mtu-disc", 1, 1, [BOTH BLOCK], Ignored("the system's own path MTU discovery is used; `mssfix` keeps TCP small enough"), "path MTU discovery on the socket";
 "mtu-dynamic", 0, 2, [BOTH BLOCK], Refused("old name of `fragment`, which is not supported; use `mssfix`"), "obsolete";
-"mtu-test", 0, 0, [BOTH], Ignored("only prints a measurement in OpenVPN"), "measure the path MTU";
+"mtu-test", 0, 0, [BOTH], Ignored("only prints a measurement in OpenVPN; a peer that measures gets its answers"), "measure the path MTU";
 "multihome", 0, 1, [BOTH], Ignored("answers always leave from the address that was asked"), "answer from the address that was asked";
 "nobind", 0, 0, [BOTH BLOCK], Done, "let the system choose the local port";
 "passtos", 0, 0, [BOTH PUSHED], Ignored("the traffic class is not copied to the outer packet, so that nothing about the inside shows outside"), "copy the traffic class of tunnel packets to the outside";

@@ -28,7 +28,7 @@ use crate::session::keys::KeyBlock;
 use crate::wire::control::KeyId;
 use crate::wire::data::DataHeader;
 
-pub use payload::{EXIT_NOTIFY, PING, Payload};
+pub use payload::{EXIT_NOTIFY, OCC_MAGIC, PING, Payload};
 
 /// How packets are laid out and keys evolve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,15 @@
 //! What a decrypted data packet contains, told by its first bytes [6.4, 6.5].
 
+use crate::session::probe::Question;
+
 /// A ping: answers nothing, keeps the peer's timer from running out. Matches a whole packet.
 pub const PING: [u8; 16] = [
     0x2a, 0x18, 0x7b, 0xf3, 0x64, 0x1e, 0xb4, 0xcb, 0x07, 0xed, 0x2d, 0x0a, 0x98, 0x1f, 0xc7, 0x48,
+];
+
+/// What OCC operations begin with.
+pub const OCC_MAGIC: [u8; 16] = [
+    0x28, 0x7f, 0x34, 0x6b, 0xd4, 0xef, 0x7a, 0x81, 0x2d, 0x56, 0xb8, 0xd3, 0xaf, 0xc5, 0x45, 0x9c,
 ];
 
 /// The old way of saying goodbye (`explicit-exit-notify`): the OCC magic and operation 6.
@@ -22,6 +29,8 @@ pub enum Payload {
     Ping,
     /// [`EXIT_NOTIFY`]: the peer is leaving.
     ExitNotify,
+    /// The peer wants to know something.
+    OccRequest(Question),
     /// Another OCC operation; nothing to do.
     OccOther,
     /// Nothing at all.
@@ -47,11 +56,10 @@ impl Payload {
     }
 
     fn occ(plaintext: &[u8]) -> Self {
-        let [magic @ .., _] = &EXIT_NOTIFY;
-        match plaintext.strip_prefix(magic.as_slice()).map(<[u8]>::first) {
-            Some(Some(&OCC_EXIT)) => Self::ExitNotify,
-            Some(Some(_) | None) => Self::OccOther,
-            None => Self::Unknown,
+        let Some(operation) = plaintext.strip_prefix(&OCC_MAGIC) else { return Self::Unknown };
+        match operation.first() {
+            Some(&OCC_EXIT) => Self::ExitNotify,
+            Some(_) | None => Question::parse(operation).map_or(Self::OccOther, Self::OccRequest),
         }
     }
 }
@@ -78,7 +86,7 @@ mod tests {
             (&exit_with_tail, Payload::ExitNotify),
             (&EXIT_NOTIFY[..16], Payload::OccOther),
             (&EXIT_NOTIFY[..15], Payload::Unknown),
-            (&occ_request, Payload::OccOther),
+            (&occ_request, Payload::OccRequest(Question::Options)),
             (&occ_reply, Payload::OccOther),
             (&[0xfa, 0x45], Payload::Compressed),
             (&[0xfb, 0, 0x45], Payload::Compressed),

@@ -4,6 +4,7 @@ use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
 
 use super::*;
 use crate::config::Digest;
+use crate::session::data::OCC_MAGIC;
 use crate::session::negotiate::Exchange;
 use crate::session::tls::Oversize;
 use crate::wire::control::{AckList, Body, Header, MessageId, ResetFlags};
@@ -42,6 +43,37 @@ fn framings() {
     let [client, server] = &mut net.ends;
     client.session.seal(net.now, &mut packet).unwrap();
     assert_eq!(server.session.open(net.now, &mut packet), Ok(Payload::Compressed));
+}
+
+/// [6.4], whoever asks.
+#[test]
+fn questions_in_the_data_channel_are_answered() {
+    let mut net = plain(Pki::new().configs(), PARAMS, 6);
+    net.run(2_000);
+    let now = net.now;
+    for asker in [0, 1] {
+        let mut ask = |question: &[u8]| {
+            let mut buf = PacketBuf::new();
+            let text = [&OCC_MAGIC, question].concat();
+            let mut packet = buf.packet_from(&text).unwrap();
+            net.ends[asker].session.seal(now, &mut packet).unwrap();
+            let other = &mut net.ends[1 - asker].session;
+            let asked = other.open(now, &mut packet);
+            assert!(matches!(asked, Ok(Payload::OccRequest(_))), "{asked:?}");
+            assert!(other.poll_transmit(now, &mut packet));
+            let len = packet.len();
+            let answer = net.ends[asker].session.open(now, &mut packet);
+            assert_eq!(answer, Ok(Payload::OccOther));
+            let mut buf = PacketBuf::new();
+            assert!(!net.ends[1 - asker].session.poll_transmit(now, &mut buf.packet()));
+            (packet.as_slice()[16..].to_vec(), len)
+        };
+        assert_eq!(ask(&[0]).0, b"\x01V4,dev-type tun\0");
+        let (filling, len) = ask(&[2, 0x05, 0x78]);
+        assert_eq!((filling[0], len), (3, 1400));
+        let (sizes, _) = ask(&[4]);
+        assert_eq!((sizes[0], sizes.len(), &sizes[3..]), (5, 5, &[0x05, 0x78][..]));
+    }
 }
 
 #[test]
