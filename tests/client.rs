@@ -12,6 +12,7 @@ use common::pki::Site;
 use common::puppet::{self, Strings};
 use common::{Seeded, net::Link};
 use sixgate::engine::{Command, DropReason, ExitReason, Reply, TunnelSettings};
+use sixgate::session::data::EXIT_NOTIFY;
 use sixgate::wire::message::Message;
 
 const SERVER: &str = "192.0.2.1:1194";
@@ -403,11 +404,17 @@ fn after_a_long_sleep_the_connection_is_made_anew_at_once() {
 fn restart_and_halt() {
     let (mut net, strings) = show(&[PUSH], "");
     assert!(up(&mut net));
-    let before = attempts(&net);
-    say(&mut net, &strings, "RESTART");
-    net.run(3_000);
-    assert!(attempts(&net) > before);
-    assert!(up(&mut net));
+    // The last is the way of old.
+    for word in ["RESTART", "EXIT", ""] {
+        let before = attempts(&net);
+        match word {
+            "" => net.inject(0, &EXIT_NOTIFY),
+            word => say(&mut net, &strings, word),
+        }
+        net.run(3_000);
+        assert!(attempts(&net) > before, "{word}");
+        assert!(up(&mut net));
+    }
     say(&mut net, &strings, "HALT,closed on Sundays");
     assert!(fatal(&net).contains("closed on Sundays"));
 }

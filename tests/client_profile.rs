@@ -243,6 +243,12 @@ fn a_server_that_names_no_cipher_gets_the_fallback() {
     assert!(common::warned(&[
         "names no data cipher: give the one it uses as data-ciphers-fallback"
     ]));
+    let old = Some("V4,dev-type tun,cipher BF-CBC,auth SHA1".to_owned());
+    let (mut net, _) = puppet::show(Strings { options: old, ..strings() }, "");
+    assert!(!up(&mut net));
+    assert!(common::warned(&[
+        "the server wants data cipher 'BF-CBC', which is not supported here: set data-ciphers on the server"
+    ]));
 }
 
 #[test]

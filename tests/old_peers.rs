@@ -1,5 +1,5 @@
-//! What older peers bring, engine against engine: CBC ciphers, compression framings, fallbacks. Real
-//! old peers are in `tests/interop/old.py`.
+//! What older peers bring, engine against engine: CBC ciphers, compression framings, fallbacks,
+//! options strings. Real old peers are in `tests/interop/old.py`.
 
 mod common;
 
@@ -7,7 +7,11 @@ use std::net::IpAddr;
 
 use common::net::{Link, Net};
 use common::packets::echo;
-use common::pki::Site;
+use common::pki::{CLIENT, Site, Usage, load};
+use common::raw::Raw;
+use sixgate::config::Framing;
+use sixgate::session::data::{EXIT_NOTIFY, OCC_MAGIC};
+use sixgate::wire::message::Message;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -95,6 +99,89 @@ fn framings_in_every_spelling() {
         let mut net = connected(seed, server, client);
         both_families_cross(&mut net);
     }
+}
+
+/// A server with these lines, and a client that says this about itself, once it has been let in.
+fn let_in(lines: &str, info: &str, options: &str, framing: Framing) -> (Net, Raw) {
+    let site = Site::default();
+    let mut net = Net::new(40);
+    net.add("192.0.2.1:1194", site.server(net.now, lines, 40));
+    let identity = site.ca.issue("laptop", Usage::Client, 2050, 9);
+    let config = load(CLIENT, &site.ca.pem, &identity);
+    let info = format!("IV_PROTO=6\nIV_CIPHERS=AES-256-GCM\n{info}");
+    let mut raw = Raw::with_options(&net, &config, &info, options);
+    (raw.patient, raw.framing) = (true, framing);
+    raw.talk(&mut net);
+    assert_eq!(raw.pushed(), 1, "{info}");
+    (net, raw)
+}
+
+fn was_pushed(raw: &Raw, option: &str) -> bool {
+    let is = |message: &Message| match message {
+        Message::PushReply(push) => push.options.iter().any(|pushed| pushed == option),
+        _ => false,
+    };
+    raw.messages.iter().any(is)
+}
+
+/// The client compares the server's options string with its own, so the server tells it what it
+/// expects; it says what the framing is to be, and then uses that.
+#[test]
+fn a_client_that_frames_is_met_in_its_own_way() {
+    let own = "V4,dev-type tun,link-mtu 1542,tun-mtu 1500,proto UDPv4,comp-lzo,auth SHA1,keysize 128,\
+               key-method 2,tls-client";
+    let (_, plain) = let_in("", "", &own.replace(",comp-lzo", ""), Framing::None);
+    assert!(plain.options.contains("link-mtu 1541,") && !plain.options.contains("comp-lzo"));
+    assert!(!was_pushed(&plain, "comp-lzo no") && !was_pushed(&plain, "compress stub-v2"));
+    for (info, framing, told) in [
+        ("IV_LZO=1\n", Framing::Lzo, "comp-lzo no"),
+        ("IV_LZO=1\nIV_COMP_STUBv2=1\n", Framing::StubV2, "compress stub-v2"),
+    ] {
+        let (mut net, mut raw) = let_in("", info, own, framing);
+        let expected = plain.options.replace("link-mtu 1541", "link-mtu 1542");
+        assert_eq!(raw.options, format!("{expected},comp-lzo"));
+        assert!(was_pushed(&raw, told), "{told}: {:?}", raw.messages);
+        let (client, server) = (ip("10.8.0.2"), ip("10.8.0.1"));
+        let (there, back) = (echo(client, server, b"there"), echo(server, client, b"back"));
+        raw.data(&mut net, &there);
+        net.inject(0, &back);
+        net.run(1_000);
+        raw.hear(&net);
+        assert_eq!(net.nodes[0].tun, [there], "{told}");
+        assert_eq!(raw.payloads, [back], "{told}");
+    }
+}
+
+/// Before control channel exit, and twice by those who fear that one is lost.
+#[test]
+fn a_goodbye_in_the_data_channel_is_understood() {
+    let (mut net, mut raw) = let_in("", "", "", Framing::None);
+    assert_eq!(net.nodes[0].engine.clients().len(), 1);
+    raw.data(&mut net, &EXIT_NOTIFY);
+    raw.data(&mut net, &EXIT_NOTIFY);
+    assert_eq!(net.nodes[0].engine.clients().len(), 0);
+}
+
+/// A client with `mtu-test` asks for datagrams of many sizes, then for what has come.
+#[test]
+fn a_client_that_measures_the_way_gets_its_answers() {
+    let (mut net, mut raw) = let_in("", "", "", Framing::None);
+    let ask = |question: &[u8]| [&OCC_MAGIC, question].concat();
+    raw.data(&mut net, &ask(&[2, 1400_u16.to_be_bytes()[0], 1400_u16.to_be_bytes()[1]]));
+    raw.talk(&mut net);
+    assert!(raw.payloads[0].starts_with(&ask(&[3])));
+    // Header, packet id and tag come to 24 bytes.
+    assert_eq!(raw.payloads[0].len(), 1400 - 24);
+    raw.data(&mut net, &ask(&[4]));
+    raw.data(&mut net, &ask(&[0]));
+    raw.talk(&mut net);
+    // A question is no larger than this; the answer was.
+    let received = 24 + 16 + 3;
+    let sizes = [&[5, 0, received][..], &1400_u16.to_be_bytes()].concat();
+    assert_eq!(raw.payloads[1], ask(&sizes));
+    let options = [&[1], raw.options.as_bytes(), &[0]].concat();
+    assert_eq!(raw.payloads[2], ask(&options));
+    assert_eq!(net.nodes[0].tun, Vec::<Vec<u8>>::new());
 }
 
 /// The other family's limit is 20 less [6.8].

@@ -215,6 +215,34 @@ mod tests {
         assert_eq!(of("IV_LZO=1\n", "V4,comp-lzo,tls-client"), Framing::Lzo);
     }
 
+    /// Each is used with clients that say they know it, and with no others.
+    #[test]
+    fn one_ability_never_implies_another() {
+        let config = crate::config::tests::server("").config;
+        let terms = |left_out: IvProto| {
+            let all = [
+                IvProto::DATA_V2,
+                IvProto::TLS_KEY_EXPORT,
+                IvProto::CC_EXIT_NOTIFY,
+                IvProto::DYN_TLS_CRYPT,
+                IvProto::DATA_EPOCH,
+            ];
+            let some = all.into_iter().filter(|bit| *bit != left_out);
+            let proto = some.fold(IvProto::default(), IvProto::with);
+            let info = format!("IV_CIPHERS=AES-256-GCM\nIV_PROTO={}\n", proto.0);
+            let terms = Terms::negotiate(&Offer::read(&info, ""), &config).unwrap();
+            let Terms { exporter, cc_exit, dynamic_tls_crypt, epoch, data_v2, .. } = terms;
+            [data_v2, exporter, cc_exit, dynamic_tls_crypt, epoch]
+        };
+        assert_eq!(terms(IvProto::default()), [true; 5]);
+        assert_eq!(terms(IvProto::DATA_V2), [false, true, true, true, false]);
+        // The later ones are only told together with the earlier ones [7.2].
+        assert_eq!(terms(IvProto::TLS_KEY_EXPORT), [true, false, true, false, false]);
+        assert_eq!(terms(IvProto::CC_EXIT_NOTIFY), [true, true, false, false, false]);
+        assert_eq!(terms(IvProto::DYN_TLS_CRYPT), [true, true, true, false, true]);
+        assert_eq!(terms(IvProto::DATA_EPOCH), [true, true, true, true, false]);
+    }
+
     #[test]
     fn the_advice_names_the_option_and_the_cipher() {
         let advice = |info, options| Offer::read(info, options).advice(&OURS);

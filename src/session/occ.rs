@@ -105,6 +105,74 @@ mod tests {
         assert_eq!(link_mtu(1500, cipher, Digest::Sha256, Framing::Swap), 1570);
     }
 
+    fn own(role: Role, lines: &str) -> String {
+        use crate::config::tests::{client, server};
+        let loaded = match role {
+            Role::Client => client(lines),
+            Role::Server => server(lines),
+        };
+        options_string(&loaded.config, role)
+    }
+
+    /// What OpenVPN 2.6.14 says with these lines; a server says the same but for its role.
+    #[test]
+    fn the_whole_string_as_stock_peers_have_it() {
+        let mtu = "link-mtu 1541,tun-mtu 1500,proto UDPv4";
+        for (lines, text) in [
+            ("", format!("{mtu},auth SHA1,keysize 128")),
+            (
+                "cipher AES-256-GCM",
+                "link-mtu 1549,tun-mtu 1500,proto UDPv4,cipher AES-256-GCM,auth [null-digest],keysize 256"
+                    .to_owned(),
+            ),
+            (
+                "cipher CHACHA20-POLY1305\ntun-mtu 1400",
+                "link-mtu 1434,tun-mtu 1400,proto UDPv4,cipher CHACHA20-POLY1305,auth [null-digest],\
+                 keysize 256"
+                    .to_owned(),
+            ),
+            ("tls-auth ta.key", format!("{mtu},auth SHA1,keysize 128,tls-auth")),
+            ("tls-auth ta.key 0", format!("{mtu},keydir 0,auth SHA1,keysize 128,tls-auth")),
+        ] {
+            for (role, name) in [(Role::Client, "tls-client"), (Role::Server, "tls-server")] {
+                let whole = format!("V4,dev-type tun,{text},key-method 2,{name}");
+                assert_eq!(own(role, lines), whole, "{lines}");
+            }
+        }
+        // A server frames nothing by itself.
+        let framed = "V4,dev-type tun,link-mtu 1542,tun-mtu 1500,proto UDPv4,comp-lzo,auth SHA1,keysize 128,\
+                      key-method 2,tls-client";
+        assert_eq!(own(Role::Client, "comp-lzo no"), framed);
+        assert_eq!(own(Role::Client, "compress stub-v2"), framed.replace("1542", "1541"));
+    }
+
+    #[cfg(feature = "cbc")]
+    #[test]
+    fn the_whole_string_with_cbc() {
+        for (lines, text) in [
+            (
+                "cipher AES-256-CBC\nauth SHA512",
+                "link-mtu 1601,tun-mtu 1500,proto UDPv4,cipher AES-256-CBC,auth SHA512,keysize 256",
+            ),
+            (
+                "cipher AES-128-CBC\nauth SHA256\ntls-auth ta.key 0",
+                "link-mtu 1569,tun-mtu 1500,proto UDPv4,keydir 0,cipher AES-128-CBC,auth SHA256,keysize 128,\
+                 tls-auth",
+            ),
+            (
+                "cipher AES-192-CBC\ntun-mtu 1400",
+                "link-mtu 1457,tun-mtu 1400,proto UDPv4,cipher AES-192-CBC,auth SHA1,keysize 192",
+            ),
+            (
+                "data-ciphers-fallback AES-128-CBC",
+                "link-mtu 1557,tun-mtu 1500,proto UDPv4,auth SHA1,keysize 128",
+            ),
+        ] {
+            let whole = format!("V4,dev-type tun,{text},key-method 2,tls-client");
+            assert_eq!(own(Role::Client, lines), whole, "{lines}");
+        }
+    }
+
     /// The example in OpenVPN's `ssl_util.c`, where the added word is the last, too.
     #[test]
     fn the_string_for_a_peer_that_frames() {

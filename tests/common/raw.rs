@@ -13,6 +13,7 @@ use sixgate::session::{
     DataParams, Login, Role, Session, SessionConfig, SessionEvent, SharedUnixTime, TlsContext,
 };
 use sixgate::wire::message::Message;
+use sixgate::wire::opcode::Opcode;
 
 use super::Seeded;
 use super::net::Net;
@@ -32,8 +33,14 @@ pub struct Raw {
     seen: usize,
     /// Takes its number from the push, as it should; else it has keys at once, and number 0.
     pub patient: bool,
+    /// How it frames its packets.
+    pub framing: Framing,
     /// What the server has said.
     pub messages: Vec<Message>,
+    /// The server's OCC string.
+    pub options: String,
+    /// What was in the server's data packets.
+    pub payloads: Vec<Vec<u8>>,
 }
 
 impl Raw {
@@ -44,6 +51,11 @@ impl Raw {
 
     /// The same with any peer information.
     pub fn saying(net: &Net, config: &Config, peer_info: &str) -> Self {
+        Self::with_options(net, config, peer_info, "")
+    }
+
+    /// And with any OCC string.
+    pub fn with_options(net: &Net, config: &Config, peer_info: &str, options: &str) -> Self {
         let time = SharedUnixTime::default();
         time.set(net.now.unix);
         let (wrap, wkc) = wrap(config);
@@ -51,7 +63,7 @@ impl Raw {
             role: Role::Client,
             tls: Arc::new(TlsContext::client(&config.tls, time).unwrap()),
             timers: config.timers,
-            options: String::new(),
+            options: options.to_owned(),
             peer_info: peer_info.to_owned(),
             credentials: login(config),
             control_mtu: CONTROL_MTU,
@@ -67,7 +79,10 @@ impl Raw {
             rng,
             seen: net.trace.len(),
             patient: false,
+            framing: Framing::None,
             messages: Vec::new(),
+            options: String::new(),
+            payloads: Vec::new(),
         }
     }
 
@@ -93,7 +108,15 @@ impl Raw {
             if packet.to == self.addr {
                 heard = true;
                 let mut bytes = packet.bytes.clone();
-                let _ = self.session.handle_control(net.now, &mut bytes, &mut self.rng);
+                if Opcode::from_first_byte(bytes[0]).0.is_control() {
+                    let _ = self.session.handle_control(net.now, &mut bytes, &mut self.rng);
+                    continue;
+                }
+                let mut memory = PacketBuf::new();
+                let mut window = memory.packet_from(&bytes).unwrap();
+                if self.session.open(net.now, &mut window).is_ok() {
+                    self.payloads.push(window.as_slice().to_vec());
+                }
             }
         }
         while let Some(event) = self.session.poll_event() {
@@ -129,9 +152,13 @@ impl Raw {
             SessionEvent::Authenticate(proof) if proof.renegotiation => {
                 self.session.approve_key(net.now, proof.key_id);
             }
-            SessionEvent::Authenticate(_) if !self.patient => self.install(net, 0),
-            SessionEvent::Authenticate(_)
-            | SessionEvent::KeysReady(_)
+            SessionEvent::Authenticate(proof) => {
+                self.options = proof.options;
+                if !self.patient {
+                    self.install(net, 0);
+                }
+            }
+            SessionEvent::KeysReady(_)
             | SessionEvent::RenegotiationStarted(_)
             | SessionEvent::Failed(_) => {}
         }
@@ -141,7 +168,7 @@ impl Raw {
         let params = DataParams {
             cipher: CipherName::Aes256Gcm,
             digest: Digest::Sha1,
-            framing: Framing::None,
+            framing: self.framing,
             derivation: Derivation::Prf,
             format: Format::Classic,
             peer: Some(peer),

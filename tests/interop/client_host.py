@@ -400,3 +400,29 @@ def changed_by_push_update(t):
 
 
 stock(changed_by_push_update, "changed-by-push-update")
+
+
+def bypass_dns(t):
+    """The host asks its own name servers as before, while everything else goes into the tunnel."""
+    host = t.net.clients[0]
+    host.ip("route add default via 203.0.113.77", "route add default via 2001:db8:6::77 metric 1024")
+    before = network(host)
+    servers = ("198.51.100.53", "2001:db8:53::53")
+    # Each process has mounts of its own in a namespace.
+    resolv = t.write("resolv.conf", "".join(f"nameserver {server}\n" for server in servers))
+    with_resolv = ("sh", "-ec", 'mount --bind "$1" /etc/resolv.conf; shift; exec "$@"', "sh", resolv)
+    for flag, device in (("bypass-dns", "eth0"), ("", "tun0")):
+        server = t.server(f'push "redirect-gateway def1 ipv6 {flag}"', 'push "route-gateway 10.8.0.1"')
+        peer = Sixgate(t, host, "client1", Wrap("tls-crypt", t.shared), ("verb 4",))
+        peer.process = t.process(host.inside(*with_resolv, SIXGATE, "run", peer.config), "client1")
+        peer.wait_up()
+        for far, wanted in ((servers[0], device), (servers[1], device), ("198.51.100.1", "tun0"), ("2001:db8:53::1", "tun0")):
+            way = host.run("ip", "route", "get", far).stdout
+            if f" dev {wanted} " not in way:
+                raise Failure(f"{far} is not reached by {wanted} with '{flag}': {way}")
+        peer.stop()
+        unchanged(t, before)
+        server.process.stop()
+
+
+stock(bypass_dns, "bypass-dns")

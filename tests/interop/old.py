@@ -119,6 +119,28 @@ add("old", "refused.bf-cbc-without-negotiation", too_old(
     r"it offers only BF-CBC: set `cipher AES-256-GCM` on it", "no shared cipher"), own=True)
 
 
+def server_too_old(lines: list[str], says: str):
+    def run(t):
+        t.stock, t.suite = True, "bullseye"
+        t.server(*lines)
+        client = Client(t, t.net.clients[0], "client1", Wrap("tls-crypt", t.shared))
+        client.process = t.process(client.host.inside(SIXGATE, "run", client.config), "client1")
+        client.process.expect(says, timeout=40)
+        if client.process.seen("the tunnel to .* is up"):
+            raise Failure("it uses the tunnel all the same")
+    return run
+
+
+add("old", "refused-server.tls-1.1", server_too_old(
+    ["tls-version-min 1.0", "tls-version-max 1.1", "tls-cipher DEFAULT:@SECLEVEL=0"],
+    r"(?s)no TLS version in common.*raise its tls-version-max"), own=True)
+add("old", "refused-server.bf-cbc", server_too_old(
+    ["data-ciphers BF-CBC", "cipher BF-CBC"], "no shared cipher"), own=True)
+add("old", "refused-server.bf-cbc-without-negotiation", server_too_old(
+    ["ncp-disable", "cipher BF-CBC"],
+    "the server wants data cipher 'BF-CBC', which is not supported here: set data-ciphers on the server"), own=True)
+
+
 def options_string(suite: str | None, lines: list[str], wrap: str):
     """No complaint in the log of a client that compares."""
     def run(t):
