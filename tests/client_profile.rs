@@ -252,6 +252,22 @@ fn a_server_that_names_no_cipher_gets_the_fallback() {
 }
 
 #[test]
+fn a_server_that_falls_silent_in_the_handshake_is_told_from_one_that_is_not_there() {
+    for answers in [false, true] {
+        let (mut net, _) = puppet::show(Strings::default(), "hand-window 9\nconnect-timeout 30\n");
+        let answered =
+            |net: &mut Net| net.trace.iter().any(|packet| packet.to == net.nodes[1].addr);
+        if answers {
+            assert!(net.run_until(5_000, answered));
+        }
+        net.nodes[0].off = true;
+        net.run(15_000);
+        let hints = ["fell silent in the TLS handshake", "raise its tls-version-max to 1.2"];
+        assert_eq!(common::warned(&hints), answers);
+    }
+}
+
+#[test]
 fn the_framing_of_the_file_counts_until_the_server_names_one() {
     for (lines, framing) in [("comp-lzo\n", Framing::Lzo), ("compress\n", Framing::Swap)] {
         let (mut net, strings) = show(DataParams { framing, ..PARAMS }, "", lines);

@@ -29,6 +29,7 @@ use crate::session::{
 };
 use crate::session::{CertificateInfo, data, describe};
 use crate::time::{Instant, Now};
+use crate::wire::control::SessionId;
 use crate::wire::message::{AuthFailure, Message};
 use crate::wire::mss::MssLimits;
 
@@ -42,6 +43,11 @@ const BAD_PUSH: Duration = Duration::from_secs(5);
 const PARTING: Duration = Duration::from_millis(10);
 /// How long a goodbye may take to be delivered.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Servers before 2.6 end a handshake that fails without a word to the client.
+const FELL_SILENT: &str = "the server fell silent in the TLS handshake; its log says why. It may offer TLS 1.1 \
+    at most (raise its tls-version-max to 1.2, or update it to OpenVPN 2.4 or newer), or not accept our \
+    certificate";
 
 /// What a connection came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -180,6 +186,9 @@ impl Connection {
                     let text = "nothing heard from the server (ping-exit)".to_owned();
                     self.outcome = Some(Outcome::End(ExitReason::Fatal(text)));
                 }
+                SessionEvent::Failed(SessionFailure::HandshakeTimeout) if self.has_answered() => {
+                    self.retry(FELL_SILENT, false, Duration::ZERO);
+                }
                 SessionEvent::Failed(failure) => {
                     self.retry(&failure.to_string(), false, Duration::ZERO);
                 }
@@ -192,6 +201,10 @@ impl Connection {
             self.outcome = Some(Outcome::End(ExitReason::Requested));
         }
         self.outcome.take()
+    }
+
+    fn has_answered(&self) -> bool {
+        self.session.remote_id() != SessionId([0; 8])
     }
 
     /// The server proved who it is; at a renegotiation it must be the same one [4.3].
