@@ -6,6 +6,8 @@ only sixgate has.
 
 import json
 
+from hooks import calls, notes
+
 from lib.case import add, case, tunnel_addresses
 from lib.process import Failure
 
@@ -235,3 +237,26 @@ def check_names_common_mistakes(t):
     server.start()
     server.process.expect("IPv6 forwarding is off")
     server.process.expect("10.8.0.9/32 is claimed by both a and b")
+
+
+@case(own=True)
+def pushes_are_quoted_as_by_a_stock_server(t):
+    """Word by word, and what a stock client's scripts make of it."""
+    lines = [
+        r'push "setenv-safe A \"1 2\""', "push 'setenv-safe B \"3 4\"'", "push \"setenv-safe C '5 6'\"", r"push setenv-safe\ D\ 7",
+        r'push "setenv-safe E \"8\\\\9\""', 'push "setenv-safe F   1"', 'push "route 10.66.0.0 255.255.0.0"', "push 'route-ipv6 fd66::/48'",
+        r'push "dhcp-option DOMAIN \"lan.example\""',
+    ]
+    seen = []
+    for t.stock in (True, False):
+        note, folder = notes(t)
+        server = t.server(*lines)
+        client = t.client("script-security 2", f"route-up {note}")
+        reply = client.process.expect(r"PUSH: Received control message: 'PUSH_REPLY,(.*)'")[1]
+        [(_, variables)] = calls(folder, "route-up")
+        texts = sorted(option for option in reply.split(",") if option.startswith(("setenv-safe", "route 10.66", "route-ipv6 fd66", "dhcp")))
+        seen.append((texts, {name: value for name, value in variables.items() if name.startswith(("OPENVPN_", "foreign_option"))}))
+        client.stop()
+        server.process.stop()
+    if seen[0] != seen[1] or len(seen[0][0]) != len(lines):
+        raise Failure(f"a stock server: {seen[0]}\nours: {seen[1]}")

@@ -142,6 +142,19 @@ add("old", "refused-server.bf-cbc-without-negotiation", server_too_old(
     "the server wants data cipher 'BF-CBC', which is not supported here: set data-ciphers on the server"), own=True)
 
 
+def mtu_test(t):
+    """It takes a stock client three minutes and a half to find out what gets through."""
+    t.server()
+    client = t.client("mtu-test")
+    sizes = client.process.expect(r"Empirical MTU test completed \[Tried,Actual\] local->remote=\[(\d+),(\d+)\] remote->local=\[(\d+),(\d+)\]",
+                                  timeout=300)
+    if sizes[1] != sizes[2] or sizes[3] != sizes[4] or int(sizes[4]) < 1400:
+        raise Failure(f"the client finds {sizes[0]}")
+
+
+add("old", "mtu-test", mtu_test, own=True, asked=True)
+
+
 def options_string(suite: str | None, lines: list[str], wrap: str):
     """No complaint in the log of a client that compares."""
     def run(t):
