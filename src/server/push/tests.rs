@@ -206,3 +206,33 @@ fn names_what_cannot_be_pushed() {
     assert_eq!(check("echo \u{1}"), Err(Unpushable::Control));
     assert_eq!(check(&"x".repeat(256)), Err(Unpushable::TooLong));
 }
+
+/// What a stock 2.6 server pushes for the same lines.
+#[test]
+fn quotes_inside_a_push_stay() {
+    let lines = r#"
+push "setenv-safe A \"1 2\""
+push 'setenv-safe B "3 4"'
+push "setenv-safe C '5 6'"
+push setenv-safe\ D\ 7
+push "setenv-safe E \"8\\\\9\""
+push "setenv-safe F   1"
+push "dhcp-option DOMAIN \"lan.example\""
+"#;
+    let config = crate::config::tests::server(lines).config;
+    let crate::config::Role::Server(role) = &config.role else { panic!("a client") };
+    let list = inherited(&config, role);
+    let pushed = list.iter().filter(|option| option.starts_with(['s', 'd'])).map(String::as_str);
+    assert_eq!(
+        pushed.collect::<Vec<_>>(),
+        [
+            r#"setenv-safe A "1 2""#,
+            r#"setenv-safe B "3 4""#,
+            "setenv-safe C '5 6'",
+            "setenv-safe D 7",
+            r#"setenv-safe E "8\\9""#,
+            "setenv-safe F   1",
+            r#"dhcp-option DOMAIN "lan.example""#,
+        ]
+    );
+}
