@@ -117,6 +117,9 @@ pub struct Server {
     /// Peers that may have something to send; each at most once.
     ready: VecDeque<PeerId>,
     broadcast: Broadcast,
+    /// When each peer wants attention, or earlier; by its number. Here and not with the peers, as all
+    /// are looked through, and there would be a cache miss for each.
+    due: Vec<Option<Instant>>,
     /// No peer wants attention earlier; it may well be later.
     deadline: Option<Instant>,
     last_ticket: u64,
@@ -185,6 +188,7 @@ impl Server {
             commands: VecDeque::new(),
             ready: VecDeque::new(),
             broadcast: Broadcast::default(),
+            due: vec![None; clients.saturating_add(MAX_HALF_OPEN)],
             deadline: None,
             last_ticket: 0,
             known: 0,
@@ -263,6 +267,12 @@ impl Server {
     /// Takes note of a peer's deadline.
     fn watch(&mut self, id: PeerId) {
         let theirs = self.peers.get(id).and_then(|entry| entry.peer.deadline());
+        if self.due.len() < self.peers.capacity() {
+            self.due.resize(self.peers.capacity(), None);
+        }
+        if let Some(due) = self.due.get_mut(id.0 as usize) {
+            *due = theirs;
+        }
         self.deadline = [self.deadline, theirs].into_iter().flatten().min();
     }
 }
@@ -301,16 +311,23 @@ impl Engine for Server {
 
     fn handle_timeout(&mut self, now: Now) {
         self.session.tls.set_time(now.unix);
-        self.deadline = None;
         // Every id is looked at: one peer's timeout may end another, and lists would go stale.
-        for id in (0..self.peers.capacity()).map(|at| PeerId(at as u32)) {
-            let due = self.peers.get(id).and_then(|entry| entry.peer.deadline());
-            if due.is_some_and(|due| due <= now.mono) {
+        for at in 0..self.due.len() {
+            let due = self.due.get_mut(at).and_then(|due| due.take_if(|due| *due <= now.mono));
+            if due.is_none() {
+                continue;
+            }
+            let id = PeerId(at as u32);
+            let theirs = self.peers.get(id).and_then(|entry| entry.peer.deadline());
+            if theirs.is_some_and(|due| due <= now.mono) {
                 self.peer_timeout(now, id);
-            } else {
+            }
+            // Those that may have something to send now are watched again when it is sent.
+            if self.peers.get(id).is_some_and(|entry| !entry.peer.queued) {
                 self.watch(id);
             }
         }
+        self.deadline = self.due.iter().flatten().min().copied();
         self.line_expired(now);
         self.save_pool(now);
         if self.closing.is_some_and(|at| at <= now.mono) {

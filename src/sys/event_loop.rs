@@ -363,7 +363,10 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             // The engine has logged both in its own words; hooks will want them.
             Command::ClientUp(client) => {
                 log::debug!("client up: {}", status::describe(&client));
-                shell.reports.client_up(&client, shell.engine.clients().len());
+                // Counting takes long with many, and hardly anybody wants to know.
+                if shell.reports.console().is_some() {
+                    shell.reports.client_up(&client, shell.engine.clients().len());
+                }
             }
             Command::ClientDown(client) => {
                 log::debug!("client down: {}", status::describe(&client));
