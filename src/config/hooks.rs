@@ -53,6 +53,24 @@ pub struct Hooks {
 }
 
 impl Hooks {
+    /// Whether there are any scripts.
+    pub fn any(&self) -> bool {
+        let programs = [
+            &self.up,
+            &self.down,
+            &self.route_up,
+            &self.route_pre_down,
+            &self.ipchange,
+            &self.tls_verify,
+            &self.tls_crypt_v2_verify,
+            &self.auth_user_pass_verify,
+            &self.client_connect,
+            &self.client_disconnect,
+            &self.learn_address,
+        ];
+        programs.into_iter().any(Option::is_some)
+    }
+
     /// Sets the variable `config`, unless the configuration does.
     pub(super) fn tell_file(&mut self, file: &str) {
         self.variables.insert(0, ("config".to_owned(), file.to_owned()));

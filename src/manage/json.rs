@@ -3,7 +3,7 @@
 //! One object; member names and their order are part of the interface:
 //!
 //! ```json
-//! {"version":"…","time":0,"pid":0,"offload":{"tun":"…","udp":"…"},"ipv4":"…"|null,"ipv6":"…"|null,
+//! {"version":"…","time":0,"pid":0,"offload":{"tun":"…","udp":"…"},"filter":"…","ipv4":"…"|null,"ipv6":"…"|null,
 //!  "prefixes":["2001:db8::/64"],"certificates":{"server":0,"authority":0},"clients":[{"id":0,"name":"…","address":"[::1]:1194",
 //!  "ipv4":"…"|null,"ipv6":"…"|null,"ipv6_also":["…"],"networks":["…"],"bytes_in":0,"bytes_out":0,"since":0,
 //!  "last_seen":0,"certificate_expires":0|null,"username":"…"|null,"cipher":"…","peer_id":0,"peer_version":"…","platform":"…"}],
@@ -27,13 +27,14 @@ pub fn status(view: &View, overview: &Overview<'_>) -> String {
     // Writing to a String cannot fail.
     let _ = write!(
         text,
-        "{{\"version\":{},\"time\":{},\"pid\":{},\"offload\":{{\"tun\":{},\"udp\":{}}},\"ipv4\":{},\
+        "{{\"version\":{},\"time\":{},\"pid\":{},\"offload\":{{\"tun\":{},\"udp\":{}}},\"filter\":{},\"ipv4\":{},\
          \"ipv6\":{},\"prefixes\":[{}],\"certificates\":{{{}}},\"clients\":[",
         string(env!("CARGO_PKG_VERSION")),
         view.now.0,
         view.pid,
         string(tun),
         string(udp),
+        string(overview.filter),
         optional(overview.own.v4),
         optional(overview.own.v6),
         prefixes.join(","),

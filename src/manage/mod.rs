@@ -59,6 +59,8 @@ pub struct View {
 pub struct Overview<'a> {
     /// What the device and the socket do in one call, as they name it: TUN, UDP.
     pub offload: [&'a str; 2],
+    /// Whether system calls are filtered.
+    pub filter: &'a str,
     /// Our own addresses in the tunnel.
     pub own: Addresses,
     /// Global prefixes of the line that lead to clients; the one they use first.

@@ -32,6 +32,7 @@ use super::line::Line;
 use super::poll::PollSet;
 use super::reports::Reports;
 use super::resolve::Resolver;
+use super::sandbox::Filter;
 use super::signal::Signals;
 use super::status::{self, ShellCounters};
 use super::tun::TunDevice;
@@ -124,6 +125,8 @@ pub struct EventLoop<E, U> {
     pub watch: Option<Watch>,
     /// (Server) what the line gives its clients.
     pub line: Option<Line>,
+    /// The filter of system calls.
+    pub filter: Filter,
     /// (Server) the kernel's routes to what clients have.
     pub routes: Option<ClientRoutes>,
 }

@@ -41,6 +41,7 @@ pub mod reload;
 pub mod remarks;
 pub mod reports;
 pub mod resolve;
+pub mod sandbox;
 #[cfg(feature = "selftest")]
 pub mod selftest;
 pub mod service;

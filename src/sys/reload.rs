@@ -97,6 +97,9 @@ impl Source {
             return refuse(&error);
         }
         client_files::publish(&mut config);
+        if let Err(why) = may_run_scripts(old, &config) {
+            return refuse(&format!("{why}; restart the service"));
+        }
         let names = difference::needs_restart(old, &config);
         if names.is_empty() {
             return Next::Change(config);
@@ -127,8 +130,17 @@ fn refuse(why: &str) -> Next {
     Next::Old
 }
 
+/// The filter of system calls that there is without scripts stays for good.
+fn may_run_scripts(old: &Config, new: &Config) -> Result<(), String> {
+    match new.hooks.any() && !old.hooks.any() {
+        true => Err("a process that was started without scripts may not run any".to_owned()),
+        false => Ok(()),
+    }
+}
+
 /// Whether this process could open everything again, with what privileges it has left.
 pub fn may_restart(old: &Config, new: &Config) -> Result<(), String> {
+    may_run_scripts(old, new)?;
     if old.process.user.is_some() || old.process.group.is_some() {
         return Err("the privileges for that were given up for `user` or `group`".to_owned());
     }

@@ -43,7 +43,7 @@ use super::tun::TunDevice;
 use super::tunnel::TunnelConfig;
 use super::udp::UdpSocket;
 use super::watch::Watch;
-use super::{commands, remarks, state};
+use super::{commands, remarks, sandbox, state};
 use crate::cli;
 #[cfg(feature = "client")]
 use crate::client::Client;
@@ -244,6 +244,7 @@ fn serve<E: Engine, U: Upkeep<E>>(
         hooks.bring_up(settings)?;
     }
     identity.assume()?;
+    let filter = sandbox::enter(&config.hooks)?;
     announce(&udp, &tun, settings.as_ref());
     reports.started(settings.as_ref());
     EventLoop {
@@ -260,6 +261,7 @@ fn serve<E: Engine, U: Upkeep<E>>(
         watch,
         line,
         routes,
+        filter,
     }
     .run()
 }

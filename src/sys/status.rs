@@ -34,6 +34,7 @@ pub fn render(view: &View, overview: &Overview<'_>) -> String {
     let [tun, udp] = overview.offload;
     // Writing to a String cannot fail.
     let _ = writeln!(text, "offload tun {tun} udp {udp}");
+    let _ = writeln!(text, "system call filter {}", overview.filter);
     let own = [overview.own.v4.map(IpAddr::V4), overview.own.v6.map(IpAddr::V6)];
     for address in own.iter().flatten() {
         let _ = writeln!(text, "address {address}");

@@ -297,8 +297,8 @@ def calls_fail_now_and_then(t):
     server = t.server()
     client = t.client()
     t.ping_server(client)
-    for call in ("recvmmsg", "sendmmsg", "sendmsg", "readv", "writev", "ppoll", "poll"):
-        for error in ("EAGAIN", "ENOBUFS", "EMSGSIZE", "EINTR", "ENOMEM", "EPERM", "ENETUNREACH"):
+    for call in ("recvmmsg", "sendmmsg", "sendmsg", "readv", "writev", "poll,ppoll"):
+        for error in ("EAGAIN", "ENOBUFS", "EMSGSIZE", "EPERM"):
             before = cpu_seconds(server.process.pid)
             with failing(t, server.process, f"{call}:error={error}:when=3+7"):
                 done = client.host.run("ping", "-n", "-q", "-i", "0.02", "-c", 40, "-W", 1, "10.8.0.1", check=False)

@@ -33,7 +33,8 @@ def status_tells_all_there_is_to_know(t):
                          f"for n in range(20): s.sendto(b'\\x38junk', ('{t.net.server.v4}', 1194))")
     date = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
     want(server.command("status").stdout,
-         r"^sixgate \S+ pid \d+ clients 1$", r"^offload tun .+ udp .+$", r"^address 10\.8\.0\.1$", r"^address fd[0-9a-f:]+$",
+         r"^sixgate \S+ pid \d+ clients 1$", r"^offload tun .+ udp .+$", r"^system call filter (on|off: not for this processor)$",
+         r"^address 10\.8\.0\.1$", r"^address fd[0-9a-f:]+$",
          rf"^certificate of the server until {date}$", rf"^certificate of the authority until {date}$",
          r"^client 'client1' from 203\.0\.113\.11:\d+ 10\.8\.0\.\d+ fd[0-9a-f:]+ \S+ in [1-9]\d* out [1-9]\d* version 2\.6\S* "
          rf"platform linux since {date} seen \d s ago certificate until {date}$", r"^dropped \S+ \d+$")

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import signal
 import time
 from pathlib import Path
 
@@ -94,6 +95,32 @@ def root_by_name_only(t):
     holds_little(server.process.pid)
     for thread in Path(f"/proc/{server.process.pid}/task").iterdir():
         holds_little(int(thread.name))
+
+
+@case(own=True)
+def system_calls_are_filtered_unless_there_are_scripts(t):
+    """The filter of the kernel is on (2), for clients, too; a script is not let in by the back door."""
+    server = t.server(f"sixgate-state {t.dir}")
+    peer = Sixgate(t, t.net.clients[0], "client1", Wrap("tls-crypt", t.shared))
+    peer.start()
+    peer.wait_up()
+    t.ping_server(peer)
+    for process in (server.process, peer.process):
+        if status(process.pid)["Seccomp"] != "2":
+            raise Failure("no filter")
+    if "system call filter on\n" not in t.sixgate("status", "--dir", t.dir).stdout:
+        raise Failure("the status does not say so")
+    server.config.write_text(server.config.read_text() + f"script-security 2\nclient-connect {script(t, 'fine.sh', 'exit 0')}\n")
+    server.process.send(signal.SIGHUP)
+    server.process.expect("a process that was started without scripts may not run any; restart the service")
+    t.ping_server(peer)
+    server.process.stop()
+    mark = peer.process.mark()
+    server.start()
+    peer.process.send(signal.SIGUSR1)
+    peer.wait_up_again(mark)
+    if status(server.process.pid)["Seccomp"] != "0" or "filter off: there are scripts\n" not in t.sixgate("status", "--dir", t.dir).stdout:
+        raise Failure("a filter that scripts would inherit")
 
 
 @case(own=True)

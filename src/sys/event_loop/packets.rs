@@ -12,6 +12,7 @@ use crate::offload::outbox::Outbox;
 use crate::offload::split::{self, Splitter};
 use crate::offload::vnet::VnetHeader;
 use crate::sys::pages::Pages;
+use crate::sys::reload;
 use crate::sys::status::ShellCounters;
 use crate::sys::tun::{TunDevice, TunFailure};
 use crate::sys::udp::batch::Inbox;
@@ -371,7 +372,10 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         let gone = format!("the TUN device {name} was removed by another program");
         match self.shell.upkeep.config() {
             // Removed again at once, it is not by mistake.
-            Some(config) if self.clock.now().mono.since(self.begun) > PATIENCE => {
+            Some(config)
+                if self.clock.now().mono.since(self.begun) > PATIENCE
+                    && reload::may_restart(config, config).is_ok() =>
+            {
                 log::error!("{gone}; starting over");
                 self.start_over(Box::new(config.clone()));
             }

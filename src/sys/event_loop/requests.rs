@@ -56,9 +56,10 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
     }
 
     fn status(&self, now: Now, render: fn(&View, &Overview<'_>) -> String) -> String {
-        let super::EventLoop { engine, upkeep, tun, udp, reports, .. } = &self.shell;
+        let super::EventLoop { engine, upkeep, tun, udp, reports, filter, .. } = &self.shell;
         let overview = Overview {
             offload: [tun.offloads(), udp.offloads()],
+            filter: filter.as_str(),
             own: reports.own(),
             prefixes: engine.prefixes(),
             certificates: upkeep.certificates(),

@@ -141,6 +141,7 @@ fn start() -> (JoinHandle<Result<(), String>>, StdSocket, SocketAddr) {
             watch: None,
             line: None,
             routes: None,
+            filter: crate::sys::sandbox::Filter::Unknown,
         };
         shell.run().map(|next| assert!(next.is_none()))
     });
