@@ -4,12 +4,15 @@
 //! The interface gets the first address of the first /64. Who announces the prefix there (radvd,
 //! odhcpd, …) sees it on the interface like any other, and that it is deprecated when another one takes
 //! its place. What is in no network of ours must not go back
-//! into the tunnel (RFC 7084, WPD-5): an unreachable route holds the whole prefix.
+//! into the tunnel (RFC 7084, WPD-5): an unreachable route holds the whole prefix. Whoever has an
+//! address of a global one is answered by the world through the tunnel, and has to go there by it, too:
+//! any other provider drops what comes from a prefix that is not its own.
 
 use std::net::Ipv6Addr;
 
 use ipnet::{IpNet, Ipv6Net};
 
+use super::line::GLOBAL;
 use super::netlink::{Netlink, interface_index};
 use crate::engine::TunnelSettings;
 use crate::limits::MAX_LINE_PREFIXES;
@@ -24,6 +27,8 @@ struct Handed {
     net: Ipv6Net,
     /// `None` where there is no such interface.
     address: Option<(u32, IpNet)>,
+    /// The interface that everything from there leaves by.
+    way_out: Option<u32>,
 }
 
 /// The delegated prefix of the moment, and those before it that connections may still use.
@@ -36,7 +41,7 @@ pub struct Delegated {
 impl Delegated {
     /// Puts what these settings say in place of what was before. Addresses of another prefix are
     /// deprecated: whoever announces it says so, and connections have time to end.
-    pub fn apply(&mut self, netlink: &mut Netlink, settings: &TunnelSettings) {
+    pub fn apply(&mut self, netlink: &mut Netlink, tunnel: u32, settings: &TunnelSettings) {
         let wanted = settings.delegated.zip(settings.delegated_dev.as_ref());
         let same = |handed: &Handed| wanted == Some((handed.net, &handed.device));
         if self.now.as_ref().is_some_and(same) {
@@ -54,7 +59,7 @@ impl Delegated {
         }
         self.now = Some(match known {
             Some(known) => renew(netlink, known),
-            None => hand(netlink, net, device),
+            None => hand(netlink, tunnel, net, device),
         });
     }
 
@@ -88,7 +93,7 @@ fn renew(netlink: &mut Netlink, handed: Handed) -> Handed {
     handed
 }
 
-fn take_back(netlink: &mut Netlink, Handed { device, net, address }: Handed) {
+fn take_back(netlink: &mut Netlink, Handed { device, net, address, way_out }: Handed) {
     if let Some((interface, address)) = address
         && let Err(error) = netlink.remove_address(interface, address, None)
     {
@@ -97,9 +102,14 @@ fn take_back(netlink: &mut Netlink, Handed { device, net, address }: Handed) {
     if let Err(error) = netlink.remove_unreachable(net) {
         log::debug!("taking back the unreachable route for {net}: {error}");
     }
+    if let Some(tunnel) = way_out
+        && let Err(error) = netlink.remove_way_out(net, tunnel)
+    {
+        log::debug!("taking back the route from {net}: {error}");
+    }
 }
 
-fn hand(netlink: &mut Netlink, net: Ipv6Net, device: &str) -> Handed {
+fn hand(netlink: &mut Netlink, tunnel: u32, net: Ipv6Net, device: &str) -> Handed {
     let first = Ipv6Addr::from_bits(net.network().to_bits() | 1);
     let address = IpNet::V6(Ipv6Net::new_assert(first, 64));
     let result = interface_index(device).and_then(|interface| {
@@ -122,7 +132,17 @@ fn hand(netlink: &mut Netlink, net: Ipv6Net, device: &str) -> Handed {
     if let Err(error) = netlink.add_unreachable(net) {
         log::warn!("no unreachable route for {net}: {error}");
     }
-    Handed { device: device.to_owned(), net, address }
+    let mut way_out = None;
+    if GLOBAL.contains(&net) {
+        match netlink.add_way_out(net, tunnel) {
+            Ok(()) => way_out = Some(tunnel),
+            Err(error) => log::warn!(
+                "no route from {net} into the tunnel: {error}; hosts there reach what the server pushes \
+                 routes to, and no more"
+            ),
+        }
+    }
+    Handed { device: device.to_owned(), net, address, way_out }
 }
 
 #[cfg(test)]
@@ -137,7 +157,10 @@ mod tests {
         alone();
         let lan = TunDevice::open(Some("lan0"), false).unwrap();
         let mut netlink = Netlink::open().unwrap();
-        netlink.bring_up(lan.index(), 1500).unwrap();
+        let tun = TunDevice::open(Some("tun0"), false).unwrap();
+        for device in [&lan, &tun] {
+            netlink.bring_up(device.index(), 1500).unwrap();
+        }
         let mut delegated = Delegated::default();
         let settings = |net: Option<&str>| TunnelSettings {
             delegated: net.map(|net| net.parse().unwrap()),
@@ -162,7 +185,7 @@ mod tests {
             ("fd00:d:0:20::/60", &[first, second], second),
             ("fd00:d:0:10::/60", &[first, second], first),
         ] {
-            delegated.apply(&mut netlink, &settings(Some(net)));
+            delegated.apply(&mut netlink, tun.index(), &settings(Some(net)));
             assert_eq!(own(&mut netlink), [all.to_vec(), vec![preferred]]);
             for net in all {
                 let neighbour: Ipv6Addr = net.replace("1/64", "77").parse().unwrap();
@@ -173,11 +196,11 @@ mod tests {
                 assert!(unreachable.contains(&error.raw_os_error()), "{error}");
             }
         }
-        delegated.apply(&mut netlink, &settings(None));
+        delegated.apply(&mut netlink, tun.index(), &settings(None));
         assert_eq!(own(&mut netlink).concat(), [""; 0]);
         let nowhere =
             TunnelSettings { delegated_dev: Some("none".into()), ..settings(Some("fd00:d::/60")) };
-        delegated.apply(&mut netlink, &nowhere);
+        delegated.apply(&mut netlink, tun.index(), &nowhere);
         delegated.revert(&mut netlink);
         let routes = netlink.main_routes(true).unwrap();
         assert!(

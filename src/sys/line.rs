@@ -21,7 +21,7 @@ use crate::config::Follow;
 use crate::engine::{LinePrefix, TunnelSettings};
 
 /// Global unicast (RFC 4291, 2.4, as far as it is given out).
-const GLOBAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+pub const GLOBAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 /// No more of a prefix than this is cut up.
 const LONGEST: u8 = 48;

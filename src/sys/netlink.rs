@@ -6,6 +6,7 @@
 //! taking it back, is [`tunnel`](super::tunnel)'s business.
 
 mod answer;
+mod delegated;
 mod exported;
 
 use std::ffi::{CStr, CString};
@@ -227,16 +228,6 @@ impl Netlink {
         self.execute(Request::DelRoute(route_message(route)), 0)
     }
 
-    /// Packets for what is in `net` and nowhere more exactly are answered as unreachable.
-    pub fn add_unreachable(&mut self, net: Ipv6Net) -> io::Result<()> {
-        self.execute(Request::NewRoute(unreachable_message(net)), NLM_F_CREATE | NLM_F_REPLACE)
-    }
-
-    /// Ends that.
-    pub fn remove_unreachable(&mut self, net: Ipv6Net) -> io::Result<()> {
-        self.execute(Request::DelRoute(unreachable_message(net)), 0)
-    }
-
     /// How the kernel would reach `destination` now, as a host route of its own.
     pub fn route_to(&mut self, destination: IpAddr) -> io::Result<Route> {
         let host = IpNet::from(destination);
@@ -435,13 +426,6 @@ fn route_message(route: &Route) -> RouteMessage {
     if route.metric != 0 {
         message.attributes.push(RouteAttribute::Priority(route.metric));
     }
-    message
-}
-
-fn unreachable_message(net: Ipv6Net) -> RouteMessage {
-    let route = Route { destination: net.into(), gateway: None, interface: 0, metric: 0 };
-    let mut message = route_message(&route);
-    message.header.kind = RouteType::Unreachable;
     message
 }
 

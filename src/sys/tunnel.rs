@@ -93,7 +93,7 @@ impl TunnelConfig {
                 self.add_route(route);
             }
         }
-        self.delegated.apply(&mut self.netlink, settings);
+        self.delegated.apply(&mut self.netlink, self.interface, settings);
         Ok(())
     }
 

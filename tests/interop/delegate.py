@@ -100,6 +100,7 @@ def reaches_and_is_reached(which: str):
     return run
 
 
+WORLD = "2001:db8:99::1"
 FIRST = "2001:db8:a::"
 SECOND = "2001:db8:b::"
 
@@ -132,6 +133,12 @@ def follows_the_line(which: str):
         client.wait_up_again(mark)
         settle(t, "2001:db8:a:10")
         host = t.net.clients[1]
+        if which == "own":
+            # Where the server pushes no route to: the world, which the host has its address for.
+            t.net.server.ip(f"addr add {WORLD}/128 dev lo")
+            t.ping(host, WORLD)
+            if " dev tun0 " in t.net.clients[0].run("ip", "-6", "route", "get", WORLD, check=False).stdout:
+                raise Failure("the client itself goes through the tunnel")
         echo = t.process(t.net.server.inside(sys.executable, STEADY, "echo", f"{SITE}1", 7000), "echo")
         echo.expect("listening")
         talk = t.process(host.inside(sys.executable, STEADY, "talk", f"{SITE}1", 7000), "talk")

@@ -189,6 +189,7 @@ def test_the_files_have_their_places_and_modes(packages):
             "./etc/config/sixgate": 0o600,
             "./etc/init.d/sixgate": 0o755,
             "./etc/uci-defaults/sixgate": 0o755,
+            "./lib/netifd/proto/sixgate.sh": 0o755,
             "./lib/upgrade/keep.d/sixgate": 0o644,
             "./usr/sbin/sixgate": 0o755,
         }
