@@ -308,6 +308,15 @@ fn another_authority_is_asked_about_everybody() {
 }
 
 #[test]
+fn fingerprints_are_asked_about_everybody() {
+    let mut world = World::new(1005, "", 1);
+    world.net.run(1_000);
+    let mut config = world.config("");
+    config.tls.fingerprints = vec![[7; 32]];
+    assert_eq!(world.reload_config(config), ["one"]);
+}
+
+#[test]
 fn what_cannot_be_used_changes_nothing() {
     let mut world = World::new(1010, "push \"route 10.66.0.0 255.255.0.0\"\n", 1);
     let mut config = world.config("");
