@@ -332,6 +332,11 @@ fn the_token_of_nobody_in_particular_is_not_good_for_a_name() {
         net(775, &format!("{lines}auth-gen-token 0 60 external-auth\n"), &login(&given("")));
     assert!(asked.run_until(10_000, is_up_in));
     assert_eq!(logins(&asked)[0].0, "AuthenticatedEmptyUser");
+    // Nor is it the state of a question about a code, whose answer would spare the script.
+    let answer = format!("CRV1::{}::123456", *given(""));
+    let (mut answers, _site) = net(777, &plain, &login(&answer));
+    assert!(answers.run_until(10_000, is_up_in));
+    assert_eq!(logins(&answers)[0].1, answer);
     let (mut forged, _site) =
         net(776, &format!("{lines}auth-gen-token 0 external-auth\n"), &login("SESS_ID_AT_x"));
     assert!(forged.run_until(10_000, is_up_in));

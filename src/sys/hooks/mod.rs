@@ -217,8 +217,8 @@ impl Hooks {
         let program = self.program(request.kind)?;
         let mut environment = self.surroundings.clone();
         environment.extend(&self.peer);
-        if request.kind == HookKind::DnsDown {
-            // It brings the settings that are to be taken back; there may be others by now.
+        if let HookKind::DnsUp | HookKind::DnsDown = request.kind {
+            // It brings the settings that it is about; there may be others by now.
             surroundings::dns(&mut environment, &Dns::default());
         }
         environment.extend(&request.environment);

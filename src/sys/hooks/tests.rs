@@ -303,23 +303,23 @@ fn dns_is_applied_and_taken_back_as_it_was_pushed() {
     };
     // Nobody waits for it, and a tunnel without a server has nothing to apply.
     for (servers, mtu) in [
-        (&["10.8.0.1", "fd00::1"][..], 1500),
-        (&["fd00::2"], 1500),
+        (&["fd00::2"][..], 1500),
+        (&["10.8.0.1", "fd00::1"], 1500),
         (&[], 1500),
-        (&["fd00::3"], 1400),
+        (&["fd00::3", "fd00::4"], 1400),
     ] {
         assert!(!hooks.request_up(&tunnel(servers, mtu)));
     }
-    hooks.take_down(|| assert!(folder.text("out").ends_with("dns-down [] tun0 fd00::3\n")));
+    hooks.take_down(|| assert!(folder.text("out").ends_with("dns-down [] tun0 fd00::3 fd00::4\n")));
     assert_eq!(
         folder.text("out").lines().collect::<Vec<_>>(),
         [
-            "dns-up [] tun0 10.8.0.1 fd00::1",
-            "dns-down [] tun0 10.8.0.1 fd00::1",
             "dns-up [] tun0 fd00::2",
             "dns-down [] tun0 fd00::2",
-            "dns-up [] tun0 fd00::3",
-            "dns-down [] tun0 fd00::3",
+            "dns-up [] tun0 10.8.0.1 fd00::1",
+            "dns-down [] tun0 10.8.0.1 fd00::1",
+            "dns-up [] tun0 fd00::3 fd00::4",
+            "dns-down [] tun0 fd00::3 fd00::4",
         ]
     );
 }
