@@ -12,6 +12,8 @@ import tarfile
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 EPOCH = 1750000000
+# What a package with everything should have on a router with 8 MB of flash. The budgets are what there is.
+GOAL = 450_000
 
 # The fields of CONTROL in package-pack.mk that a package like this one has, in its order.
 FIELDS = """Package Version Depends Source SourceName License LicenseFiles Section SourceDateEpoch URL
@@ -75,8 +77,8 @@ class Archive:
 class Packages:
     """What the cases share: a folder, the packages, and a sixgate that runs here."""
 
-    def __init__(self, folder: pathlib.Path, sixgate: pathlib.Path | None):
-        self.folder = folder
+    def __init__(self, folder: pathlib.Path, sixgate: pathlib.Path | None, opkg: pathlib.Path | None, apk: pathlib.Path | None):
+        self.folder, self.opkg, self.apk = folder, opkg, apk
         candidates = [REPOSITORY / f"target/{kind}/sixgate" for kind in ("release", "debug")]
         self.sixgate = sixgate or next((c for c in candidates if c.exists()), None)
         self.triples = [triple for triple in targets() if built(triple)]
@@ -227,5 +229,6 @@ def test_a_package_is_within_its_budget(packages):
         budget = int(row_of(triple)[6]) * 1024 + 10 * 1024
         for path in packages.of(triple):
             size = path.stat().st_size
-            print(f"        {path.name}: {size} bytes, budget {budget}")
+            goal = f", the goal is {GOAL}" if "mips_24kc" in path.name else ""
+            print(f"        {path.name}: {size} bytes, budget {budget}{goal}")
             assert size <= budget, f"{path.name}: {size - budget} bytes too many"
