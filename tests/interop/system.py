@@ -22,8 +22,9 @@ config client
 	list network '192.168.50.0/24'
 """
 
-# What a running server may need, in KiB. It is what is reached, and only ever lowered; the goal is 4096.
-MEMORY_KIB, MEMORY_PER_CLIENT_KIB = 4640, 24
+# What a running server may need, in KiB: all that the kernel counts for it. The program's file is in memory as a
+# whole there (RssShmem), as it is on a router once its pages were used. The goal, 4096, is reached; this is what there is.
+MEMORY_KIB, MEMORY_PER_CLIENT_KIB = 2560, 24
 
 
 def profile_client(t, router: Machine, name: str, number: int) -> Client:
@@ -103,7 +104,7 @@ def serves_stock_clients(t):
     memory = router.memory()
     limit = MEMORY_KIB + MEMORY_PER_CLIENT_KIB * len(clients)
     print(f"        memory of the server with {len(clients)} clients: {memory['VmRSS']} KiB resident, limit {limit}: "
-          + ", ".join(f"{name} {memory[name]}" for name in ("RssAnon", "RssFile", "Pss", "VmData") if name in memory))
+          + ", ".join(f"{name} {memory[name]}" for name in ("RssAnon", "RssFile", "RssShmem")))
     if memory["VmRSS"] > limit:
         raise Failure(f"the server has {memory['VmRSS']} KiB, {limit} is the limit")
     router.run("service sixgate stop")
