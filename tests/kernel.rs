@@ -124,7 +124,7 @@ fn what_is_put_together_leaves_the_kernel_byte_for_byte() {
                 packet.damage = packet.damage.filter(|bit| bit / 8 >= headers);
             }
             let mut memory = Vec::new();
-            let mut coalescer = Coalescer::new();
+            let mut coalescer = Coalescer::new(inside.takes_datagrams());
             let parts: Vec<Part> = packets
                 .iter()
                 .map(|packet| {

@@ -100,15 +100,22 @@ fn data_packets() {
 /// A piece of 40 segments: split, sealed, in runs, opened, put together, all in memory taken before.
 #[test]
 fn pieces_of_many_packets() {
+    for udp in [false, true] {
+        pieces(udp);
+    }
+}
+
+fn pieces(udp: bool) {
     let block = KeyBlock::from_exporter_bytes(&[7; 256]);
     let cipher = CipherName::ChaCha20Poly1305;
     let mut client = DataKeys::new(cipher, &block, Role::Client, Format::Classic).unwrap();
     let mut server = DataKeys::new(cipher, &block, Role::Server, Format::Classic).unwrap();
     let mut flow = Flow::random(&mut Dice::new(1));
+    flow.udp = udp;
     let (header, piece) = flow.next(&mut Dice::new(2), 40 * 1300).piece(1300);
     let to = Endpoint::new("192.0.2.1:1194".parse().unwrap());
     let mut memory = vec![0; 40 * 2048];
-    let (mut outbox, mut coalescer) = (Outbox::new(), Coalescer::new());
+    let (mut outbox, mut coalescer) = (Outbox::new(), Coalescer::new(true));
     let taken = taken_by(|| {
         for _ in 0..10 {
             let mut splitter = Splitter::new(&header, &piece).unwrap().unwrap();

@@ -78,9 +78,9 @@ fn contradictions_are_refused_and_nothing_panics() {
 }
 
 /// Feeds `packets` to a coalescer; returns what it writes, header and bytes.
-fn coalesce(packets: &[Packet]) -> Vec<(VnetHeader, Vec<u8>)> {
+fn coalesce(packets: &[Packet], datagrams: bool) -> Vec<(VnetHeader, Vec<u8>)> {
     let mut memory = Vec::new();
-    let mut coalescer = Coalescer::new();
+    let mut coalescer = Coalescer::new(datagrams);
     let parts: Vec<Part> = packets
         .iter()
         .map(|packet| {
@@ -105,11 +105,12 @@ fn coalesce(packets: &[Packet]) -> Vec<(VnetHeader, Vec<u8>)> {
 
 #[test]
 fn what_is_put_together_comes_apart_byte_for_byte_and_in_order() {
-    let mut joined = 0;
+    let (mut joined, mut datagrams) = (0, 0);
     for seed in 0..600 {
         let mut dice = Dice::new(seed);
         let packets = random_batch(&mut dice);
-        let written = coalesce(&packets);
+        let takes_datagrams = seed % 3 != 0;
+        let written = coalesce(&packets, takes_datagrams);
         let mut out = Vec::new();
         for (header, bytes) in &written {
             if header.segments == Segments::None {
@@ -119,6 +120,10 @@ fn what_is_put_together_comes_apart_byte_for_byte_and_in_order() {
                 let apart = model_split(header, bytes);
                 assert!(apart.len() > 1, "seed {seed}");
                 joined += apart.len();
+                if header.segments == Segments::Udp {
+                    assert!(takes_datagrams, "seed {seed}");
+                    datagrams += apart.len();
+                }
                 out.extend(apart);
             }
         }
@@ -142,16 +147,18 @@ fn what_is_put_together_comes_apart_byte_for_byte_and_in_order() {
         }
     }
     assert!(joined > 3_000, "only {joined} packets were put together");
+    assert!(datagrams > 500, "only {datagrams} datagrams were put together");
 }
 
 #[test]
 fn a_bulk_transfer_becomes_few_writes() {
     let mut dice = Dice::new(5);
-    for v6 in [false, true] {
+    for (v6, udp) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut flow = Flow::random(&mut dice);
-        flow.v6 = v6;
+        (flow.v6, flow.udp) = (v6, udp);
         let packets: Vec<Packet> = (0..45).map(|_| flow.next(&mut dice, 1300)).collect();
-        let written = coalesce(&packets);
+        assert_eq!(coalesce(&packets, false).len(), if udp { 45 } else { 1 });
+        let written = coalesce(&packets, true);
         assert_eq!(written.len(), 1, "{written:?}");
         let (header, bytes) = &written[0];
         assert_eq!((header.segment, header.needs_checksum), (1300, true));

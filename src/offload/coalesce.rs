@@ -3,9 +3,10 @@
 //! A packet joins the group of its flow when the group's headers with the next sequence number (and
 //! IPv4 identification) are exactly its own, and its checksums are right: the kernel will not look at
 //! them again, and a damaged packet must arrive as damaged as it was. All segments but the last are
-//! of one size; PSH ends a group, as the kernel gives it to the last segment only. Options in the IP
-//! header, extension headers, fragments and every flag but ACK and PSH let a packet pass alone, and
-//! whatever waits between the same two addresses goes before it.
+//! of one size; PSH ends a group, as the kernel gives it to the last segment only. UDP datagrams of a flow
+//! are put together in the same way where the kernel takes them, unless they have no checksum: it
+//! would give them one. Options in the IP header, extension headers, fragments and every flag but ACK
+//! and PSH let a packet pass alone, and whatever waits between the same two addresses goes before it.
 //!
 //! Nothing is copied. A group is its first packet and the payloads of the others, wherever they lie
 //! in the receive memory, which must stay as it is until [`Coalescer::flush`].
@@ -13,7 +14,7 @@
 use heapless::Vec;
 
 use crate::offload::checksum;
-use crate::offload::segment::{self, tcp, v4, v6};
+use crate::offload::segment::{self, tcp, udp, v4, v6};
 use crate::offload::vnet::{Segments, VnetHeader};
 use crate::wire::ip::{V4_HEADER, V6_HEADER, protocol};
 
@@ -49,12 +50,14 @@ impl Part {
 #[derive(Default)]
 pub struct Coalescer {
     groups: Vec<Group, FLOWS>,
+    /// Whether UDP datagrams are put together, too.
+    datagrams: bool,
 }
 
 impl Coalescer {
-    /// Nothing under way.
-    pub const fn new() -> Self {
-        Self { groups: Vec::new() }
+    /// Nothing under way. With `datagrams`, UDP is put together as well as TCP.
+    pub const fn new(datagrams: bool) -> Self {
+        Self { groups: Vec::new(), datagrams }
     }
 
     /// Takes the packet at `packet` in `memory`. What can wait no longer goes to `write`: a header
@@ -65,7 +68,8 @@ impl Coalescer {
         packet: Part,
         write: &mut impl FnMut(&VnetHeader, &[u8], &[Part]),
     ) {
-        let Some(segment) = Segment::parse(packet.of(memory)) else {
+        let parsed = Segment::parse(packet.of(memory), self.datagrams);
+        let Some(segment) = parsed else {
             while let Some(at) = self.position(|g| g.shares_addresses(memory, packet)) {
                 self.release(at, memory, write);
             }
@@ -118,13 +122,15 @@ impl Coalescer {
     }
 }
 
-/// A TCP segment with payload, as far as its headers decide where it belongs.
+/// A TCP segment or UDP datagram with payload, as far as its headers decide where it belongs.
 #[derive(Debug, Clone, Copy)]
 struct Segment {
     v4: bool,
+    udp: bool,
     /// Length of both headers.
     headers: usize,
     payload: usize,
+    /// Zero in UDP.
     sequence: u32,
     /// IPv4 identification.
     id: u16,
@@ -133,7 +139,7 @@ struct Segment {
 
 impl Segment {
     /// `None` for everything that must go alone.
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    fn parse(bytes: &[u8], datagrams: bool) -> Option<Self> {
         let (v4, ip, stated, next) = match bytes.first()? {
             0x45 => (true, V4_HEADER, segment::u16_at(bytes, v4::TOTAL_LENGTH)?, v4::PROTOCOL),
             0x60..=0x6f => {
@@ -142,36 +148,57 @@ impl Segment {
             _ => return None,
         };
         let total = usize::from(stated) + if v4 { 0 } else { V6_HEADER };
-        if total != bytes.len() || *bytes.get(next)? != protocol::TCP {
+        if total != bytes.len() {
             return None;
         }
+        let udp = match *bytes.get(next)? {
+            protocol::TCP => false,
+            protocol::UDP if datagrams => true,
+            _ => return None,
+        };
         // Fragments: more to come, or not the first.
         if v4 && segment::u16_at(bytes, v4::FRAGMENT)? & 0x3fff != 0 {
             return None;
         }
-        let header = bytes.get(ip..)?;
-        let (offset, flags) = (*header.get(tcp::OFFSET)?, *header.get(tcp::FLAGS)?);
+        let transport = bytes.get(ip..)?;
+        let id = if v4 { segment::u16_at(bytes, v4::ID)? } else { 0 };
+        let (header, sequence, push) =
+            if udp { Self::datagram(transport)? } else { Self::tcp(transport)? };
+        let payload = transport.len().checked_sub(header).filter(|payload| *payload > 0)?;
+        Some(Self { v4, udp, headers: ip + header, payload, sequence, id, push })
+    }
+
+    /// Length of the header, sequence number, PSH.
+    fn tcp(transport: &[u8]) -> Option<(usize, u32, bool)> {
+        let (offset, flags) = (*transport.get(tcp::OFFSET)?, *transport.get(tcp::FLAGS)?);
         let length = usize::from(offset >> 4) * 4;
         // The low half is reserved, but for a flag of ECN.
         if length < tcp::HEADER || offset & 0x0f != 0 || flags & !tcp::PSH != tcp::ACK {
             return None;
         }
-        let payload = bytes.len().checked_sub(ip + length).filter(|payload| *payload > 0)?;
-        let sequence = segment::u32_at(header, tcp::SEQUENCE)?;
-        let id = if v4 { segment::u16_at(bytes, v4::ID)? } else { 0 };
-        let push = flags & tcp::PSH != 0;
-        Some(Self { v4, headers: ip + length, payload, sequence, id, push })
+        Some((length, segment::u32_at(transport, tcp::SEQUENCE)?, flags & tcp::PSH != 0))
+    }
+
+    /// The same for UDP, which has neither of the latter two.
+    fn datagram(transport: &[u8]) -> Option<(usize, u32, bool)> {
+        let whole = usize::from(segment::u16_at(transport, udp::LENGTH)?) == transport.len();
+        let summed = segment::u16_at(transport, udp::CHECKSUM)? != 0;
+        (whole && summed).then_some((udp::HEADER, 0, false))
     }
 
     const fn ip(&self) -> usize {
         if self.v4 { V4_HEADER } else { V6_HEADER }
     }
 
+    const fn protocol(&self) -> u8 {
+        if self.udp { protocol::UDP } else { protocol::TCP }
+    }
+
     /// Whether both checksums are right.
     fn is_intact(&self, bytes: &[u8]) -> bool {
         let Some((ip, transport)) = bytes.split_at_checked(self.ip()) else { return false };
         let Some(addresses) = addresses(bytes) else { return false };
-        let pseudo = checksum::pseudo(addresses, protocol::TCP, transport.len());
+        let pseudo = checksum::pseudo(addresses, self.protocol(), transport.len());
         (!self.v4 || checksum::sum(ip) == 0xffff)
             && checksum::add(pseudo, checksum::sum(transport)) == 0xffff
     }
@@ -216,7 +243,7 @@ impl Group {
 
     fn is_flow_of(&self, memory: &[u8], packet: Part, segment: &Segment) -> bool {
         let ports = |bytes: &[u8]| segment::u32_at(bytes, segment.ip());
-        self.first.v4 == segment.v4
+        (self.first.v4, self.first.udp) == (segment.v4, segment.udp)
             && ports(self.bytes(memory)) == ports(packet.of(memory))
             && self.shares_addresses(memory, packet)
     }
@@ -225,7 +252,8 @@ impl Group {
     fn take(&mut self, memory: &[u8], packet: Part, segment: &Segment) -> bool {
         let count = self.parts.len();
         let (ours, theirs) = (self.bytes(memory), packet.of(memory));
-        if segment.sequence != self.first.sequence.wrapping_add(self.payload as u32)
+        let due = self.first.sequence.wrapping_add(self.payload as u32);
+        if (segment.sequence != due && !segment.udp)
             || segment.headers != self.first.headers
             || (segment.v4 && segment.id != self.first.id.wrapping_add(count as u16))
             || segment.payload > self.first.payload
@@ -261,11 +289,11 @@ impl Group {
 
     /// Makes the first packet's headers those of the whole, the checksum half done.
     fn finish(&self, memory: &mut [u8]) -> Option<VnetHeader> {
-        let Segment { v4, headers, payload, .. } = self.first;
+        let Segment { v4, udp, headers, payload, .. } = self.first;
         let ip_len = self.first.ip();
         let total = headers + self.payload;
         let bytes = self.parts.first()?.of_mut(memory);
-        let pseudo = checksum::pseudo(addresses(bytes)?, protocol::TCP, total - ip_len);
+        let pseudo = checksum::pseudo(addresses(bytes)?, self.first.protocol(), total - ip_len);
         let (ip, transport) = bytes.split_at_mut_checked(ip_len)?;
         if v4 {
             segment::put_v4_length(ip, total)?;
@@ -275,14 +303,24 @@ impl Group {
         if self.push {
             *transport.get_mut(tcp::FLAGS)? |= tcp::PSH;
         }
-        segment::put(transport, tcp::CHECKSUM, pseudo.to_be_bytes())?;
+        let at = if udp {
+            segment::put(transport, udp::LENGTH, ((total - ip_len) as u16).to_be_bytes())?;
+            udp::CHECKSUM
+        } else {
+            tcp::CHECKSUM
+        };
+        segment::put(transport, at, pseudo.to_be_bytes())?;
         Some(VnetHeader {
             needs_checksum: true,
-            segments: if v4 { Segments::Tcp4 } else { Segments::Tcp6 },
+            segments: match (udp, v4) {
+                (true, _) => Segments::Udp,
+                (false, true) => Segments::Tcp4,
+                (false, false) => Segments::Tcp6,
+            },
             header_len: headers as u16,
             segment: payload as u16,
             checksum_start: ip_len as u16,
-            checksum_offset: tcp::CHECKSUM as u16,
+            checksum_offset: at as u16,
         })
     }
 }
@@ -297,10 +335,11 @@ fn same_headers(a: &[u8], b: &[u8], segment: &Segment) -> bool {
     } else {
         same(0, v6::PAYLOAD_LENGTH) && same(v6::NEXT_HEADER, V6_HEADER)
     };
-    // Not the sequence number, the flags (ACK, and PSH in the last), the checksum. Addresses and
+    // Not a datagram's length and checksum. Of TCP not the sequence number, the flags (ACK, and PSH in the last), the checksum. Addresses and
     // ports are the flow's.
-    ip_same
-        && same(ip + tcp::ACKNOWLEDGEMENT, ip + tcp::FLAGS)
-        && same(ip + tcp::WINDOW, ip + tcp::CHECKSUM)
-        && same(ip + tcp::URGENT, segment.headers)
+    ip_same && segment.udp
+        || ip_same
+            && same(ip + tcp::ACKNOWLEDGEMENT, ip + tcp::FLAGS)
+            && same(ip + tcp::WINDOW, ip + tcp::CHECKSUM)
+            && same(ip + tcp::URGENT, segment.headers)
 }

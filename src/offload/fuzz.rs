@@ -3,10 +3,10 @@
 use crate::buf::PacketMut;
 use crate::offload::checksum;
 use crate::offload::coalesce::{Coalescer, Part};
-use crate::offload::segment::{self, tcp, v4};
+use crate::offload::segment::{self, tcp, udp, v4};
 use crate::offload::split::{Splitter, complete};
 use crate::offload::vnet::{self, Segments, VnetHeader};
-use crate::wire::ip::{V4_HEADER, V6_HEADER};
+use crate::wire::ip::{V4_HEADER, V6_HEADER, protocol};
 
 /// Any piece from the device under any header: refused, or as many segments as it says.
 pub fn split(bytes: &[u8]) {
@@ -57,17 +57,19 @@ pub fn coalesce(bytes: &[u8]) {
             written.extend(apart.unwrap_or_default());
         }
     };
-    let mut coalescer = Coalescer::new();
+    let mut coalescer = Coalescer::new(true);
     for part in parts {
         coalescer.push(&mut memory, part, &mut write);
     }
     coalescer.flush(&mut memory, &mut write);
     assert_eq!(written.len(), packets.len());
-    // Addresses and ports, as damaged as they may be; what is neither IPv4 nor IPv6 has no flow.
+    // Protocol, addresses and ports, as damaged as they may be; what is neither IPv4 nor IPv6 has no flow.
     let flow = |packet: &[u8]| match packet.first() {
-        Some(0x45) => packet.get(12..24).map(<[u8]>::to_vec),
-        Some(0x40..0x50 | 0x60..0x70) => packet.get(8..44).map(<[u8]>::to_vec),
-        _ => Some(packet.to_vec()),
+        Some(0x45) => Some((packet.get(9).copied(), packet.get(12..24)?.to_vec())),
+        Some(0x40..0x50 | 0x60..0x70) => {
+            Some((packet.get(6).copied(), packet.get(8..44)?.to_vec()))
+        }
+        _ => Some((None, packet.to_vec())),
     };
     for packet in &packets {
         let same = |other: &&Vec<u8>| flow(other) == flow(packet);
@@ -81,7 +83,7 @@ pub fn coalesce(bytes: &[u8]) {
     assert!(packets == written, "a packet has changed");
 }
 
-/// TCP segments as the input says: flow, family, size, flags, a jump in the sequence, damage.
+/// Segments and datagrams as the input says: flow, family, size, flags, a jump in the sequence, damage.
 fn batch(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut sequences = [1_000_u32, u32::MAX - 2_000, 7, 1 << 31];
     let mut ids = [1_u16, u16::MAX - 2, 9, 0x8000];
@@ -106,16 +108,26 @@ fn batch(bytes: &[u8]) -> Vec<Vec<u8>> {
         }
         *sequence = sequence.wrapping_add(payload.len() as u32);
         *id = id.wrapping_add(1);
+        let datagram = what & 0x48 == 0x48;
+        let (protocol, at) =
+            if datagram { (protocol::UDP, udp::CHECKSUM) } else { (protocol::TCP, tcp::CHECKSUM) };
+        if datagram {
+            tcp.truncate(udp::HEADER);
+            let len = (udp::HEADER + payload.len()) as u16;
+            let _ = segment::put(&mut tcp, udp::LENGTH, len.to_be_bytes());
+            let _ = segment::put(&mut tcp, udp::CHECKSUM, [0, 0]);
+        }
         tcp.extend_from_slice(&payload);
         let mut packet = if what & 4 == 0 {
-            v4_header(flow as u8, *id, tcp.len())
+            v4_header(flow as u8, *id, tcp.len(), protocol)
         } else {
-            v6_header(flow as u8, tcp.len())
+            v6_header(flow as u8, tcp.len(), protocol)
         };
         let addresses = if what & 4 == 0 { packet.get(12..20) } else { packet.get(8..40) };
-        let pseudo = checksum::pseudo(addresses.unwrap_or_default(), 6, tcp.len());
+        let pseudo = checksum::pseudo(addresses.unwrap_or_default(), protocol, tcp.len());
         let sum = !checksum::add(pseudo, checksum::sum(&tcp));
-        let _ = segment::put(&mut tcp, tcp::CHECKSUM, sum.to_be_bytes());
+        // Zero stays zero, which a datagram without a checksum has.
+        let _ = segment::put(&mut tcp, at, sum.to_be_bytes());
         packet.extend_from_slice(&tcp);
         let at = usize::from(damage) % packet.len();
         if damage > 0 && damage < 100 {
@@ -126,15 +138,16 @@ fn batch(bytes: &[u8]) -> Vec<Vec<u8>> {
     packets
 }
 
-fn v4_header(flow: u8, id: u16, len: usize) -> Vec<u8> {
-    let mut header = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 8, 0, 2, 10, 9, 9, flow];
+fn v4_header(flow: u8, id: u16, len: usize, protocol: u8) -> Vec<u8> {
+    let mut header =
+        vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol, 0, 0, 10, 8, 0, 2, 10, 9, 9, flow];
     let _ = segment::put(&mut header, v4::ID, id.to_be_bytes());
     let _ = segment::put_v4_length(&mut header, V4_HEADER + len);
     header
 }
 
-fn v6_header(flow: u8, len: usize) -> Vec<u8> {
-    let mut header = vec![0x60, 0, 0, 0, 0, 0, 6, 64];
+fn v6_header(flow: u8, len: usize, protocol: u8) -> Vec<u8> {
+    let mut header = vec![0x60, 0, 0, 0, 0, 0, protocol, 64];
     let _ = segment::put(&mut header, 4, (len as u16).to_be_bytes());
     header.extend_from_slice(&[0xfd; 31]);
     header.push(flow);

@@ -140,7 +140,7 @@ impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
             begun: clock.now().mono,
             deviceless: false,
             clock,
-            inbound: Some(Box::default()),
+            inbound: Some(Box::new(Inbound::new(&self.tun))),
             outgoing: Some(Box::default()),
             outbound: Some(PacketBuf::new()),
             counters: ShellCounters::default(),

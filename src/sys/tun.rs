@@ -92,7 +92,12 @@ impl TunDevice {
         }
     }
 
-    /// Whether packets of one flow may be written in one piece.
+    /// Whether that goes for UDP datagrams, too: a kernel that makes such pieces takes them.
+    pub fn takes_datagrams(&self) -> bool {
+        self.offload == Offload::TcpUdp
+    }
+
+    /// Whether packets of one TCP flow may be written in one piece.
     pub fn takes_segments(&self) -> bool {
         self.offload != Offload::Off
     }

@@ -34,6 +34,7 @@ impl Dice {
 #[derive(Clone)]
 pub struct Flow {
     pub v6: bool,
+    pub udp: bool,
     /// Last bytes of source and destination.
     pub ends: (u8, u8),
     pub ports: (u16, u16),
@@ -54,6 +55,7 @@ impl Flow {
         };
         Self {
             v6: dice.below(2) == 0,
+            udp: dice.below(4) == 0,
             ends: (dice.below(2) as u8 + 1, 9),
             ports: (1000 + dice.below(2) as u16, 80),
             sequence: if dice.below(4) == 0 { u32::MAX - 3000 } else { dice.roll() as u32 },
@@ -76,6 +78,7 @@ impl Flow {
             fragment: 0x4000,
             ip_options: if dice.below(4) == 0 { vec![1, 1, 1, 0] } else { Vec::new() },
             extension: dice.below(4) == 0,
+            unsummed: false,
             payload: dice.bytes(payload),
             damage: None,
         }
@@ -83,7 +86,7 @@ impl Flow {
 
     /// The next packet of a bulk transfer.
     pub fn next(&mut self, dice: &mut Dice, payload: usize) -> Packet {
-        let mut packet = self.packet(dice, false, payload);
+        let mut packet = self.packet(dice, self.udp, payload);
         packet.flags = 0x10;
         packet.ip_options.clear();
         packet.extension = false;
@@ -106,6 +109,8 @@ pub struct Packet {
     pub ip_options: Vec<u8>,
     /// A destination options header in front of the transport header (IPv6).
     pub extension: bool,
+    /// UDP without a checksum.
+    pub unsummed: bool,
     pub payload: Vec<u8>,
     /// A bit to flip when all is done.
     pub damage: Option<usize>,
@@ -203,6 +208,9 @@ impl Packet {
         if self.udp && checksum == 0 {
             checksum = 0xffff;
         }
+        if self.udp && self.unsummed {
+            checksum = 0;
+        }
         let at = self.checksum_at();
         transport[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
         let mut bytes = [self.ip(len), transport, self.payload.clone()].concat();
@@ -241,7 +249,8 @@ impl Packet {
             true => self.extension,
             false => !self.ip_options.is_empty() || self.fragment & 0x3fff != 0,
         };
-        odd_ip || self.udp || self.flags & !8 != 0x10 || self.payload.is_empty()
+        let odd = if self.udp { self.unsummed } else { self.flags & !8 != 0x10 };
+        odd_ip || odd || self.payload.is_empty()
     }
 
     /// Whether `later`, which came in later, must come out later.
@@ -369,7 +378,7 @@ pub fn random_batch(dice: &mut Dice) -> Vec<Packet> {
                 4 => packet.ip_options = vec![1, 1, 1, 0],
                 5 => packet.extension = true,
                 6 => packet.payload.clear(),
-                7 => packet.urgent = 1,
+                7 => (packet.urgent, packet.unsummed) = (1, true),
                 8 => packet.acknowledgement += 1,
                 _ => {}
             }

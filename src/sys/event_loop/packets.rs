@@ -34,7 +34,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const LINE: usize = 64;
 
 /// What came from the network in one go, and what it becomes.
-#[derive(Default)]
 pub(super) struct Inbound {
     inbox: Inbox,
     /// Packets for the TUN device, where they lie in the inbox.
@@ -52,6 +51,14 @@ pub(super) struct Outgoing {
     outbox: Outbox,
     /// A piece that is being split, and where it lies.
     piece: Option<(Splitter, Part)>,
+}
+
+impl Inbound {
+    /// For this device.
+    pub(super) fn new(tun: &TunDevice) -> Self {
+        let coalescer = Coalescer::new(tun.takes_datagrams());
+        Self { inbox: Inbox::new(), coalescer, relayed: Outbox::new() }
+    }
 }
 
 impl Default for Outgoing {
