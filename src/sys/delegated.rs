@@ -114,8 +114,11 @@ fn hand(netlink: &mut Netlink, tunnel: u32, net: Ipv6Net, device: &str) -> Hande
     let address = IpNet::V6(Ipv6Net::new_assert(first, 64));
     let result = interface_index(device).and_then(|interface| {
         match netlink.add_address(interface, address, None) {
-            // Its owner has it there for good.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(None),
+            // Its owner has it there for good, unless a process of ours was killed.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                let ours = netlink.own_addresses(interface)?.contains(&(address, None));
+                Ok(ours.then_some((interface, address)))
+            }
             result => result.map(|()| Some((interface, address))),
         }
     });
@@ -148,6 +151,7 @@ fn hand(netlink: &mut Netlink, tunnel: u32, net: Ipv6Net, device: &str) -> Hande
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::netlink::Link;
     use crate::sys::testing::alone;
     use crate::sys::tun::TunDevice;
 
@@ -159,7 +163,7 @@ mod tests {
         let mut netlink = Netlink::open().unwrap();
         let tun = TunDevice::open(Some("tun0"), false).unwrap();
         for device in [&lan, &tun] {
-            netlink.bring_up(device.index(), 1500).unwrap();
+            netlink.set_link(device.index(), Link { mtu: 1500, up: true }).unwrap();
         }
         let mut delegated = Delegated::default();
         let settings = |net: Option<&str>| TunnelSettings {
@@ -196,6 +200,10 @@ mod tests {
                 assert!(unreachable.contains(&error.raw_os_error()), "{error}");
             }
         }
+        // The process was killed: the next one has the address, and takes it back.
+        core::mem::forget(delegated);
+        let mut delegated = Delegated::default();
+        delegated.apply(&mut netlink, tun.index(), &settings(Some("fd00:d:0:20::/60")));
         delegated.apply(&mut netlink, tun.index(), &settings(None));
         assert_eq!(own(&mut netlink).concat(), [""; 0]);
         let nowhere =

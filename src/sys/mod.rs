@@ -27,6 +27,7 @@ pub mod delegated;
 pub mod doctor;
 pub mod event_loop;
 pub mod hooks;
+mod leftovers;
 pub mod line;
 pub mod logger;
 pub mod management;

@@ -8,9 +8,8 @@
 mod answer;
 mod delegated;
 mod exported;
+mod interface;
 
-use std::ffi::{CStr, CString};
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -23,7 +22,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
-    AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo,
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
@@ -31,14 +30,21 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 
-pub use self::exported::Exported;
+use self::answer::{read_address, read_assigned, read_own_address, read_route, read_table_route};
 
-use self::answer::{read_address, read_assigned, read_route, read_table_route};
+pub use self::answer::Listed;
+pub use self::exported::Exported;
+pub use self::interface::{Link, interface_index, interface_name};
 
 use super::{check, check_len};
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
+
+/// What the kernel notes as the origin of our routes and addresses (`proto 66` in what `ip` shows):
+/// they are known again after a process that could not take them back. No other program is known to
+/// use the number. Kernels before 5.18 note it with routes only.
+const OURS: u8 = 66;
 
 /// One answer datagram; the kernel fills at most 32 KiB of a larger buffer per dump step.
 const ANSWER_BUFFER: usize = 32 * 1024;
@@ -55,6 +61,9 @@ pub struct Route {
     /// Metric; 0 leaves it to the kernel.
     pub metric: u32,
 }
+
+/// An address of an interface, with the other end of a point-to-point link.
+pub type Address = (IpNet, Option<IpAddr>);
 
 /// An IPv6 address on an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,15 +170,20 @@ impl Netlink {
         Ok(Self { fd, sequence: 0 })
     }
 
-    /// Sets the MTU in bytes and brings the interface up. One that is right already stays: there is
-    /// nothing to change, and qemu-user garbles the attribute where byte orders differ.
-    pub fn bring_up(&mut self, interface: u32, mtu: u16) -> io::Result<()> {
-        let (flags, change_mask) = (LinkFlags::Up, LinkFlags::Up);
+    /// Sets the MTU in bytes and brings the interface up, or down. An MTU that is right already stays:
+    /// there is nothing to change, and qemu-user garbles the attribute where byte orders differ.
+    pub fn set_link(&mut self, interface: u32, link: Link) -> io::Result<()> {
+        let flags = if link.up { LinkFlags::Up } else { LinkFlags::empty() };
+        let change_mask = LinkFlags::Up;
         let header = LinkHeader { index: interface, flags, change_mask, ..LinkHeader::default() };
-        let now = fs::read_to_string(format!("/sys/class/net/{}/mtu", interface_name(interface)));
-        let new = now.map_or(true, |now| now.trim().parse() != Ok(mtu));
-        let mtu = DefaultNla::new(libc::IFLA_MTU, u32::from(mtu).to_ne_bytes().to_vec());
+        let new = self.link(interface).map_or(true, |now| now.mtu != link.mtu);
+        let mtu = DefaultNla::new(libc::IFLA_MTU, u32::from(link.mtu).to_ne_bytes().to_vec());
         self.execute(Request::SetLink(header, new.then_some(mtu).into_iter().collect()), 0)
+    }
+
+    /// How the interface is now.
+    pub fn link(&self, interface: u32) -> io::Result<Link> {
+        interface::link(self.fd.as_raw_fd(), interface)
     }
 
     /// Deletes an interface under the hands of its user.
@@ -216,11 +230,27 @@ impl Netlink {
         self.execute(Request::DelAddress(address_message(interface, net, peer)), 0)
     }
 
-    /// Adds a route; `AlreadyExists` when there is one with the same destination and metric. Only a
-    /// default route goes in front of another one like it, which is as it was when ours is gone.
+    /// Adds a route; `AlreadyExists` when there is one with the same destination and metric, unless it
+    /// is the same and ours, left by a process that was killed. Only a default route goes in front of
+    /// another one like it, which is as it was when ours is gone.
     pub fn add_route(&mut self, route: &Route) -> io::Result<()> {
         let exclusive = if route.destination.prefix_len() == 0 { 0 } else { NLM_F_EXCL };
-        self.execute(Request::NewRoute(route_message(route)), NLM_F_CREATE | exclusive)
+        let result =
+            self.execute(Request::NewRoute(route_message(route)), NLM_F_CREATE | exclusive);
+        let exists = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists;
+        if result.as_ref().is_err_and(exists) && self.has_own(route) {
+            return Ok(());
+        }
+        result
+    }
+
+    fn has_own(&mut self, route: &Route) -> bool {
+        let same = |own: &Route| {
+            (own.destination, own.gateway) == (route.destination.trunc(), route.gateway)
+                && (route.interface == 0 || own.interface == route.interface)
+        };
+        let own = self.own_routes(route.destination.addr().is_ipv6()).unwrap_or_default();
+        own.iter().any(|listed| same(&listed.route))
     }
 
     /// Removes a route.
@@ -243,6 +273,18 @@ impl Netlink {
 
     /// The unicast routes of the main table that work at the moment and have one next hop.
     pub fn main_routes(&mut self, v6: bool) -> io::Result<Vec<Route>> {
+        let listed = self.table(v6)?.into_iter();
+        Ok(listed.filter(|listed| listed.usable).map(|listed| listed.route).collect())
+    }
+
+    /// The routes there that have our mark, whether they work or not.
+    pub fn own_routes(&mut self, v6: bool) -> io::Result<Vec<Listed>> {
+        let mut listed = self.table(v6)?;
+        listed.retain(|listed| listed.protocol == OURS);
+        Ok(listed)
+    }
+
+    fn table(&mut self, v6: bool) -> io::Result<Vec<Listed>> {
         let mut query = RouteMessage::default();
         query.header.address_family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
         let mut routes = Vec::new();
@@ -252,6 +294,18 @@ impl Netlink {
             }
         })?;
         Ok(routes)
+    }
+
+    /// The addresses of an interface that have our mark.
+    pub fn own_addresses(&mut self, interface: u32) -> io::Result<Vec<Address>> {
+        let mut addresses = Vec::new();
+        let query = Request::GetAddress(AddressMessage::default());
+        self.exchange(query, NLM_F_DUMP, |kind, payload| {
+            if kind == libc::RTM_NEWADDR {
+                addresses.extend(read_own_address(payload, interface, OURS));
+            }
+        })?;
+        Ok(addresses)
     }
 
     /// All interface addresses with the prefix length of their network, and whose they are.
@@ -397,6 +451,7 @@ fn address_message(interface: u32, net: IpNet, peer: Option<IpAddr>) -> AddressM
     }
     message.attributes.push(AddressAttribute::Local(net.addr()));
     message.attributes.push(AddressAttribute::Address(peer.unwrap_or(net.addr())));
+    message.attributes.push(AddressAttribute::Protocol(AddressProtocol::from(OURS)));
     message
 }
 
@@ -412,7 +467,7 @@ fn proxy_message(interface: u32, address: Ipv6Addr) -> NeighbourMessage {
 fn route_message(route: &Route) -> RouteMessage {
     let mut message = route_query(route.destination.trunc());
     message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = RouteProtocol::Static;
+    message.header.protocol = RouteProtocol::Other(OURS);
     message.header.kind = RouteType::Unicast;
     // IPv6 knows no scopes and ignores it.
     message.header.scope = match route.gateway {
@@ -435,25 +490,6 @@ fn route_query(destination: IpNet) -> RouteMessage {
     message.header.destination_prefix_length = destination.prefix_len();
     message.attributes.push(RouteAttribute::Destination(RouteAddress::from(destination.addr())));
     message
-}
-
-/// The index of a named interface.
-pub fn interface_index(name: &str) -> io::Result<u32> {
-    let name = CString::new(name).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    // SAFETY: `name` is a NUL-terminated string that outlives the call.
-    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
-        0 => Err(io::Error::last_os_error()),
-        index => Ok(index),
-    }
-}
-
-/// The name of an interface; empty when it is gone.
-pub fn interface_name(index: u32) -> String {
-    let mut name = [0_u8; libc::IF_NAMESIZE];
-    // SAFETY: `name` has the size that the call asks for.
-    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr().cast()) };
-    let text = CStr::from_bytes_until_nul(&name).ok().filter(|_| !found.is_null());
-    text.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! For tests that change the network: a namespace that nobody else sees.
 
-use super::netlink::{Netlink, interface_index};
+use super::netlink::{Link, Netlink, interface_index};
 
 /// Gives this thread, and those it starts, a network namespace of their own with `lo` up.
 pub fn alone() {
     // SAFETY: affects this thread only.
     let unshared = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
     assert!(unshared, "network namespaces need root");
-    Netlink::open().unwrap().bring_up(interface_index("lo").unwrap(), 32767).unwrap();
+    let lo = interface_index("lo").unwrap();
+    Netlink::open().unwrap().set_link(lo, Link { mtu: 32767, up: true }).unwrap();
 }

@@ -11,16 +11,19 @@ use std::os::fd::{AsRawFd, RawFd};
 use heapless::Vec;
 use tun::AbstractDevice as _;
 
-use super::{check_len, netlink};
+use super::check_len;
+use super::netlink::{self, Link, Netlink};
 use crate::offload::coalesce::{Part, SEGMENTS};
 use crate::offload::vnet::{self, VnetHeader};
 
-/// An open TUN device in non-blocking mode; the interface is gone when this is dropped.
+/// An open TUN device in non-blocking mode; the interface is gone when this is dropped, unless it was
+/// there before.
 pub struct TunDevice {
     device: tun::Device,
     name: String,
     index: u32,
     offload: Offload,
+    found: Option<Link>,
 }
 
 /// What the device hands over and takes in one piece.
@@ -49,18 +52,19 @@ impl TunDevice {
     /// Opens `name`, or the first free `tunN`, with segmentation offload where that is wanted and
     /// works; an error is one line for the user.
     pub fn open(name: Option<&str>, offload: bool) -> Result<Self, String> {
+        let found = name.and_then(state);
         if offload {
             let device = Self::create(name, true)?;
-            let found = enable(device.as_raw_fd());
-            if found != Offload::Off {
-                return Self::finish(device, found);
+            let offload = enable(device.as_raw_fd());
+            if offload != Offload::Off {
+                return Self::finish(device, offload, found);
             }
             // The header comes with the descriptor: without use for it, start again.
         }
         let device = Self::create(name, false)?;
         // Somebody may have left a persistent device with offload on.
         set_offload(device.as_raw_fd(), 0);
-        Self::finish(device, Offload::Off)
+        Self::finish(device, Offload::Off, found)
     }
 
     fn create(name: Option<&str>, vnet_header: bool) -> Result<tun::Device, String> {
@@ -75,12 +79,12 @@ impl TunDevice {
         tun::create(&configuration).map_err(|error| explain(name, &error.into()))
     }
 
-    fn finish(device: tun::Device, offload: Offload) -> Result<Self, String> {
+    fn finish(device: tun::Device, offload: Offload, found: Option<Link>) -> Result<Self, String> {
         device.set_nonblock().map_err(|error| format!("TUN device: {error}"))?;
         let name = device.tun_name().map_err(|error| format!("TUN device: {error}"))?;
         let index = netlink::interface_index(&name)
             .map_err(|error| format!("TUN device {name}: {error}"))?;
-        Ok(Self { device, name, index, offload })
+        Ok(Self { device, name, index, offload, found })
     }
 
     /// The offloads in use, for status.
@@ -100,6 +104,11 @@ impl TunDevice {
     /// Whether packets of one TCP flow may be written in one piece.
     pub fn takes_segments(&self) -> bool {
         self.offload != Offload::Off
+    }
+
+    /// The state in which a persistent device was found.
+    pub fn found(&self) -> Option<Link> {
+        self.found
     }
 
     /// Interface name.
@@ -166,6 +175,12 @@ impl AsRawFd for TunDevice {
     fn as_raw_fd(&self) -> RawFd {
         self.device.as_raw_fd()
     }
+}
+
+/// State of an interface; `None` if there is none of this name.
+fn state(name: &str) -> Option<Link> {
+    let interface = netlink::interface_index(name).ok()?;
+    Netlink::open().ok()?.link(interface).ok()
 }
 
 /// Asks for as much offload as the kernel has.

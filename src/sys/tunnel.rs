@@ -11,15 +11,13 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::delegated::Delegated;
-use super::netlink::{Netlink, Route};
+use super::leftovers;
+use super::netlink::{Address, Link, Netlink, Route};
 use super::outside::{self, Outside};
 use crate::engine::{TunnelRoute, TunnelSettings, Via};
 
 /// Below this MTU the kernel silently takes IPv6 off an interface.
 const MIN_V6_MTU: u16 = 1280;
-
-/// An address, with the other end of a point-to-point link.
-type Address = (IpNet, Option<IpAddr>);
 
 /// The configuration of one TUN interface; `drop` takes it back.
 #[derive(Debug)]
@@ -27,6 +25,8 @@ pub struct TunnelConfig {
     netlink: Netlink,
     name: String,
     interface: u32,
+    /// How the device was found, if it was there before us.
+    found: Option<Link>,
     addresses: Vec<Address>,
     /// Into the tunnel, or by another router.
     routes: Vec<Route>,
@@ -35,18 +35,25 @@ pub struct TunnelConfig {
 }
 
 impl TunnelConfig {
-    /// Changes nothing yet.
+    /// Changes nothing yet, but for removing what a process that was killed has left behind.
     pub fn new(name: &str, interface: u32) -> Result<Self, String> {
-        let netlink = Netlink::open().map_err(|error| format!("netlink: {error}"))?;
+        let mut netlink = Netlink::open().map_err(|error| format!("netlink: {error}"))?;
+        leftovers::remove(&mut netlink, interface);
         Ok(Self {
             netlink,
             name: name.to_owned(),
             interface,
+            found: None,
             addresses: Vec::new(),
             routes: Vec::new(),
             outside: Outside::new(interface),
             delegated: Delegated::default(),
         })
+    }
+
+    /// The device was there before us, in this state; it is to be so again at the end.
+    pub fn give_back(&mut self, found: Option<Link>) {
+        self.found = found;
     }
 
     /// Puts `settings` in place of what was applied before; on error nothing stays behind.
@@ -66,7 +73,8 @@ impl TunnelConfig {
                 settings.mtu
             ));
         }
-        self.netlink.bring_up(self.interface, settings.mtu).map_err(|error| {
+        let link = Link { mtu: settings.mtu, up: true };
+        self.netlink.set_link(self.interface, link).map_err(|error| {
             format!("{name}: cannot set the MTU {} and bring it up: {error}", settings.mtu)
         })?;
         let wanted = addresses(settings);
@@ -255,201 +263,18 @@ fn has_no_v6(error: &io::Error) -> bool {
 impl Drop for TunnelConfig {
     fn drop(&mut self) {
         self.revert();
+        let Some(mut found) = self.found else { return };
+        // An interface that goes down loses its IPv6 addresses: those that are left are somebody's.
+        let left = self.netlink.local_addresses().unwrap_or_default();
+        found.up |= left.iter().any(|(at, net)| match net {
+            IpNet::V6(net) => *at == self.interface && !net.addr().is_unicast_link_local(),
+            IpNet::V4(_) => false,
+        });
+        if let Err(error) = self.netlink.set_link(self.interface, found) {
+            log::debug!("{}: restoring MTU and state: {error}", self.name);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sys::testing::alone;
-    use crate::sys::tun::TunDevice;
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    #[ignore = "needs root: tests/run interop runs it"]
-    fn routes_go_into_the_tunnel_and_around_it_and_are_taken_back() {
-        alone();
-        // Stands in for the network card.
-        let card = TunDevice::open(Some("card0"), false).unwrap();
-        let mut outside = TunnelConfig::new(card.name(), card.index()).unwrap();
-        let settings = TunnelSettings {
-            v4: Some("192.0.2.2/24".parse().unwrap()),
-            mtu: 1500,
-            ..TunnelSettings::default()
-        };
-        outside.apply(&settings).unwrap();
-        outside.add_route(Route {
-            destination: "0.0.0.0/0".parse().unwrap(),
-            gateway: Some(ip("192.0.2.1")),
-            interface: 0,
-            metric: 0,
-        });
-
-        let tun = TunDevice::open(Some("tun0"), false).unwrap();
-        let mut tunnel = TunnelConfig::new(tun.name(), tun.index()).unwrap();
-        let server = ip("198.51.100.1");
-        let mut routes: Vec<_> = ["0.0.0.0/1", "128.0.0.0/1"]
-            .map(|net| TunnelRoute::tunnel(net.parse().unwrap()))
-            .to_vec();
-        routes.push(TunnelRoute {
-            destination: "203.0.113.0/24".parse().unwrap(),
-            via: Via::Outside,
-            metric: 7,
-        });
-        let settings = TunnelSettings {
-            v4: Some("10.8.0.2/24".parse().unwrap()),
-            mtu: 1400,
-            routes,
-            server: Some(server),
-            block_local: true,
-            ..TunnelSettings::default()
-        };
-        tunnel.apply(&settings).unwrap();
-        let mut netlink = Netlink::open().unwrap();
-        let mut way = |text| {
-            let route = netlink.route_to(ip(text)).unwrap();
-            (route.interface == tun.index(), route.gateway)
-        };
-        assert_eq!(way("8.8.8.8"), (true, None));
-        assert_eq!(way("192.0.2.77"), (true, None), "the local network is blocked");
-        assert_eq!(way("192.0.2.1"), (false, None), "but not the router");
-        assert_eq!(way("198.51.100.1"), (false, Some(ip("192.0.2.1"))), "the server");
-        assert_eq!(way("203.0.113.9"), (false, Some(ip("192.0.2.1"))));
-        drop(tunnel);
-        assert_eq!(way("8.8.8.8"), (false, Some(ip("192.0.2.1"))));
-        assert_eq!(way("192.0.2.77"), (false, None));
-    }
-
-    /// A network card with an address of each kind and a router to everywhere.
-    fn card(name: &str, number: u8) -> (TunDevice, TunnelConfig) {
-        let card = TunDevice::open(Some(name), false).unwrap();
-        let mut config = TunnelConfig::new(card.name(), card.index()).unwrap();
-        let settings = TunnelSettings {
-            v4: Some(format!("192.0.{number}.2/24").parse().unwrap()),
-            v6: Some(format!("2001:db8:{number}::2/64").parse().unwrap()),
-            mtu: 1500,
-            ..TunnelSettings::default()
-        };
-        config.apply(&settings).unwrap();
-        for (net, router) in
-            [("0.0.0.0/0", format!("192.0.{number}.1")), ("::/0", format!("2001:db8:{number}::1"))]
-        {
-            config.add_route(Route {
-                destination: net.parse().unwrap(),
-                gateway: Some(ip(&router)),
-                interface: 0,
-                metric: 600,
-            });
-        }
-        (card, config)
-    }
-
-    fn table(netlink: &mut Netlink) -> Vec<String> {
-        let mut lines: Vec<String> = [false, true]
-            .into_iter()
-            .flat_map(|v6| netlink.main_routes(v6).unwrap())
-            .map(|route| format!("{route:?}"))
-            .collect();
-        lines.sort();
-        lines
-    }
-
-    /// Everything into the tunnel, in the way of `redirect-gateway ipv6`.
-    fn everything(server: IpAddr) -> TunnelSettings {
-        let nets = ["0.0.0.0/0", "::/3", "2000::/4", "10.9.0.0/16"];
-        TunnelSettings {
-            v4: Some("10.8.0.2/24".parse().unwrap()),
-            v6: Some("fd00:8::2/64".parse().unwrap()),
-            mtu: 1400,
-            routes: nets.map(|net| TunnelRoute::tunnel(net.parse().unwrap())).to_vec(),
-            server: Some(server),
-            ..TunnelSettings::default()
-        }
-    }
-
-    #[test]
-    #[ignore = "needs root: tests/run interop runs it"]
-    fn the_way_to_the_server_follows_the_hosts_network() {
-        for server in [ip("198.51.100.1"), ip("2001:db8:ffff::1")] {
-            alone();
-            let mut netlink = Netlink::open().unwrap();
-            let (_first, mut wifi) = card("wifi0", 3);
-            let before = table(&mut netlink);
-            let tun = TunDevice::open(Some("tun0"), false).unwrap();
-            let mut tunnel = TunnelConfig::new(tun.name(), tun.index()).unwrap();
-            tunnel.apply(&everything(server)).unwrap();
-            assert!(netlink.route_to(ip("8.8.8.8")).unwrap().interface == tun.index());
-            let router = |number: u8| match server {
-                IpAddr::V4(_) => Some(ip(&format!("192.0.{number}.1"))),
-                IpAddr::V6(_) => Some(ip(&format!("2001:db8:{number}::1"))),
-            };
-            assert_eq!(netlink.route_to(server).unwrap().gateway, router(3));
-            // The cable is better than the air; then there is only the cable.
-            let (_second, cable) = card("cable0", 4);
-            wifi.revert();
-            tunnel.follow();
-            assert_eq!(netlink.route_to(server).unwrap().gateway, router(4));
-            // Nothing at all for a while, and back.
-            drop(cable);
-            tunnel.follow();
-            let (_first, wifi) = card("wifi1", 3);
-            tunnel.follow();
-            assert_eq!(netlink.route_to(server).unwrap().gateway, router(3));
-            drop(tunnel);
-            drop((wifi, before));
-            assert!(!table(&mut netlink).iter().any(|line| line.contains(&server.to_string())));
-        }
-    }
-
-    #[test]
-    #[ignore = "needs root: tests/run interop runs it"]
-    fn new_settings_change_only_what_differs_and_the_next_server_is_reachable() {
-        alone();
-        let mut netlink = Netlink::open().unwrap();
-        let (_card, _config) = card("card0", 3);
-        let before = table(&mut netlink);
-        let tun = TunDevice::open(Some("tun0"), false).unwrap();
-        let mut tunnel = TunnelConfig::new(tun.name(), tun.index()).unwrap();
-        let old = everything(ip("198.51.100.1"));
-        tunnel.apply(&old).unwrap();
-        let full = table(&mut netlink);
-        tunnel.apply(&old).unwrap();
-        assert_eq!(table(&mut netlink), full);
-        // The tunnel is dead, and another server comes next.
-        let next = ip("2001:db8:ffff::2");
-        assert_eq!(netlink.route_to(next).unwrap().interface, tun.index());
-        tunnel.keep_reachable(next);
-        assert_eq!(netlink.route_to(next).unwrap().gateway, Some(ip("2001:db8:3::1")));
-        // Its push differs in an address and a route.
-        let mut new = TunnelSettings { server: Some(next), ..old.clone() };
-        new.v4 = Some("10.8.0.7/24".parse().unwrap());
-        new.routes.pop();
-        tunnel.apply(&new).unwrap();
-        let lines = table(&mut netlink);
-        assert!(
-            !lines.iter().any(|line| line.contains("10.9.0.0") || line.contains("198.51.100.1"))
-        );
-        assert_eq!(netlink.route_to(next).unwrap().gateway, Some(ip("2001:db8:3::1")));
-        let addresses = netlink.local_addresses().unwrap();
-        let own: Vec<String> = addresses
-            .iter()
-            .filter(|(at, net)| *at == tun.index() && !net.to_string().starts_with("fe80"))
-            .map(|(_, net)| net.to_string())
-            .collect();
-        assert_eq!(own, ["10.8.0.7/24", "fd00:8::2/64"]);
-        tunnel.revert();
-        drop((tunnel, tun));
-        assert_eq!(table(&mut netlink), before);
-    }
-
-    #[test]
-    fn an_mtu_that_switches_ipv6_off_is_refused() {
-        let mut tunnel = TunnelConfig::new("tun0", 1).unwrap();
-        let v6 = Some("fd00::1/64".parse().unwrap());
-        let error = tunnel.apply(&TunnelSettings { v6, mtu: 1279, ..TunnelSettings::default() });
-        assert!(error.unwrap_err().contains("1280"));
-    }
-}
+mod tests;

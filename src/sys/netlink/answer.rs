@@ -6,7 +6,21 @@ use ipnet::IpNet;
 use netlink_packet_route::address::AddressMessageBuffer;
 use netlink_packet_route::route::{RouteHeader, RouteMessageBuffer};
 
-use super::{Assigned, Route};
+use super::{Address, Assigned, Route};
+
+/// What the kernel notes as the origin of an address (since 5.18).
+const IFA_PROTO: u16 = 11;
+
+/// A route of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// The route.
+    pub route: Route,
+    /// Whether its next hop works at the moment.
+    pub usable: bool,
+    /// Who set it.
+    pub protocol: u8,
+}
 
 /// Flags of a next hop whose interface is down (RTNH_F_DEAD, RTNH_F_LINKDOWN).
 const UNUSABLE: u32 = 1 | 16;
@@ -52,6 +66,23 @@ pub(super) fn read_address(payload: &[u8]) -> Option<(u32, IpNet)> {
     Some((message.index(), IpNet::new(address.or(local)?, message.prefix_len()).ok()?))
 }
 
+/// An address on this interface that this origin is noted for.
+pub(super) fn read_own_address(payload: &[u8], interface: u32, origin: u8) -> Option<Address> {
+    let message = AddressMessageBuffer::new_checked(payload).ok()?;
+    let (mut local, mut address, mut ours) = (None, None, false);
+    for attribute in message.attributes().flatten() {
+        match attribute.kind() {
+            libc::IFA_LOCAL => local = read_ip(attribute.value()),
+            libc::IFA_ADDRESS => address = read_ip(attribute.value()),
+            IFA_PROTO => ours = attribute.value() == [origin],
+            _ => {}
+        }
+    }
+    let own = IpNet::new(local.or(address)?, message.prefix_len()).ok()?;
+    let peer = address.filter(|peer| *peer != own.addr());
+    (ours && message.index() == interface).then_some((own, peer))
+}
+
 /// Next router and interface of an RTM_NEWROUTE that answers a query for one destination.
 pub(super) fn read_route(payload: &[u8], destination: IpNet) -> Option<Route> {
     let message = RouteMessageBuffer::new_checked(payload).ok()?;
@@ -68,13 +99,10 @@ pub(super) fn read_route(payload: &[u8], destination: IpNet) -> Option<Route> {
     Some(Route { destination, gateway, interface: interface?, metric: 0 })
 }
 
-/// One route of a dump of the main table.
-pub(super) fn read_table_route(payload: &[u8], v6: bool) -> Option<Route> {
+/// One unicast route of a dump of the main table.
+pub(super) fn read_table_route(payload: &[u8], v6: bool) -> Option<Listed> {
     let message = RouteMessageBuffer::new_checked(payload).ok()?;
-    if message.table() != RouteHeader::RT_TABLE_MAIN
-        || message.kind() != libc::RTN_UNICAST
-        || message.flags() & UNUSABLE != 0
-    {
+    if message.table() != RouteHeader::RT_TABLE_MAIN || message.kind() != libc::RTN_UNICAST {
         return None;
     }
     let unspecified: IpAddr =
@@ -90,7 +118,9 @@ pub(super) fn read_table_route(payload: &[u8], v6: bool) -> Option<Route> {
         }
     }
     let destination = IpNet::new(destination, message.destination_prefix_length()).ok()?;
-    read_route(payload, destination).map(|route| Route { metric, ..route })
+    let route = Route { metric, ..read_route(payload, destination)? };
+    let usable = message.flags() & UNUSABLE == 0;
+    Some(Listed { route, usable, protocol: message.protocol() })
 }
 
 pub(super) fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
