@@ -1,5 +1,6 @@
 """sixgate as a client, where things do not go as planned: the host is as before, the way to the server stays open."""
 
+import difflib
 import re
 import shutil
 import signal
@@ -138,6 +139,155 @@ def name_with_new_addresses(t):
         shutil.rmtree(folder)
 
 
+def refused_at_a_renegotiation(t):
+    """The user is refused long after the tunnel came up."""
+    before = network(t.net.clients[0])
+    closed = t.dir / "closed"
+    script = t.write("verify.sh", f"#!/bin/sh\ntest ! -e {closed}\n")
+    script.chmod(0o755)
+    t.write("login", "someone\nsecret\n")
+    t.server(*EVERYTHING, "script-security 3", f"auth-user-pass-verify {script} via-env", "hand-window 3", "reneg-sec 6")
+    peer = client(t, f"auth-user-pass {t.dir}/login", "reneg-sec 0")
+    t.ping_server(peer)
+    closed.touch()
+    peer.process.expect("the server refused us", timeout=40, dies=True)
+    if peer.ended() == 0:
+        raise Failure("a refusal is a failure")
+    unchanged(t, before)
+
+
+def kernel_refuses_the_address(t):
+    """A host without IPv6: alone it cannot be used, beside IPv4 it costs nothing."""
+    host = t.net.clients[0]
+    host.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
+    before = network(host)
+    server = t.server(v4=False)
+    peer = client(t, up=False)
+    peer.process.expect(r"cannot add the address fd00:10:8::\S+: IPv6 is switched off there; set the sysctl", dies=True)
+    if peer.ended() == 0:
+        raise Failure("a tunnel without an address is a failure")
+    unchanged(t, before)
+    server.process.stop()
+    t.server(*EVERYTHING)
+    peer = client(t)
+    if not peer.process.seen("going on with IPv4 alone"):
+        raise Failure("not a word about IPv6")
+    t.ping(host, "10.8.0.1")
+    peer.stop()
+    unchanged(t, before)
+
+
+def kernel_refuses_a_route(t):
+    """By a router that nobody can reach: that network stays away, the rest works."""
+    host = t.net.clients[0]
+    before = network(host)
+    t.server(*EVERYTHING, 'push "route 10.77.0.0 255.255.0.0 198.51.100.99"', 'push "route 10.78.0.0 255.255.0.0"')
+    peer = client(t, 'pull-filter ignore "redirect-gateway"')
+    peer.process.expect("cannot add the route 10.77.0.0/16: Network is unreachable")
+    t.ping_server(peer)
+    if " dev tun0 " not in host.run("ip", "route", "get", "10.78.0.1").stdout:
+        raise Failure("the other route is missing")
+    peer.stop()
+    unchanged(t, before)
+
+
+def settled(host) -> list[str]:
+    """The same whether somebody has the device open or not, and how the killed one left it."""
+    lines = [re.sub(r" linkdown|,?(NO-CARRIER|LOWER_UP),?|state \S+|mtu \d+", "", line) for line in network(host)]
+    return [line for line in lines if line.strip() and not line.startswith("multicast")]
+
+
+def killed(persistent: bool):
+    """What a client that was killed left behind is mended by the next."""
+    def run(t):
+        host = t.net.clients[0]
+        host.ip("route add default via 203.0.113.77", "route add default via 2001:db8:6::77 metric 1024")
+        if persistent:
+            # As a client would find it that was itself killed: up.
+            host.ip("tuntap add dev tun0 mode tun", "link set tun0 up")
+        before = settled(host)
+        t.server(*EVERYTHING, "duplicate-cn")
+        first = client(t)
+        first.process.kill()
+        left = host.run("ip", "route").stdout
+        if f"{t.net.server.v4} " not in left or persistent != ("dev tun0" in left):
+            raise Failure(f"the case is wrong about what is left:\n{left}")
+        # The first one's way to the server leads nowhere any more.
+        host.ip(f"route replace {t.net.server.v4} via 203.0.113.78 proto 66")
+        second = client(t)
+        t.ping_server(second)
+        if " via " in host.run("ip", "route", "get", t.net.server.v4).stdout:
+            raise Failure("the server is still looked for where it was")
+        second.process.kill()
+        third = client(t)
+        t.ping_server(third)
+        third.stop()
+        if (after := settled(host)) != before:
+            raise Failure("the host is not as it was:\n" + "\n".join(difflib.ndiff(before, after)))
+    return run
+
+
+def asked_to_end(t):
+    """Whatever it is doing, a client ends when it is asked to, and in time."""
+    host = t.net.clients[0]
+    before = network(host)
+    folder = Path("/etc/netns") / host.namespace
+    folder.mkdir(parents=True)
+    script = t.write("up.sh", "#!/bin/sh\ntouch $(dirname $0)/running\nsleep 60\n")
+    script.chmod(0o755)
+    running = t.dir / "running"
+
+    def ends(what: str, peer, number: signal.Signals, within: float = 4):
+        peer.process.send(number)
+        if peer.ended(within) != 0:
+            raise Failure(f"{what}: a requested end is no failure")
+        unchanged(t, before)
+
+    def elsewhere(remote: str, *lines: str):
+        peer = client(t, *lines, up=False)
+        peer.process.kill()
+        peer.config.write_text(re.sub(r"(?m)^remote .*$", f"remote {remote}", peer.config.read_text()))
+        peer.start()
+        return peer
+
+    try:
+        # A name server that does not answer.
+        (folder / "resolv.conf").write_text("nameserver 203.0.113.99\noptions timeout:30\n")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            peer = elsewhere("203.0.113.99 1194 udp4")
+            peer.process.expect("connecting to")
+            ends("connecting", peer, number)
+            peer = elsewhere("vpn.test 1194")
+            peer.process.expect("running:")
+            time.sleep(0.5)
+            ends("looking a name up", peer, number)
+            server = t.server(*EVERYTHING, "keepalive 1 3", "explicit-exit-notify 2")
+            peer = client(t, "script-security 2", f"up {script}", "down /bin/true", up=False)
+            deadline = time.monotonic() + 20
+            while not running.exists():
+                if time.monotonic() > deadline:
+                    raise Failure("the script does not run")
+                time.sleep(0.05)
+            # It may come to its end, within reason.
+            ends("a script", peer, number, 9)
+            peer.process.expect("up: still running at the end; ended", dies=True)
+            running.unlink()
+            peer = client(t, "connect-retry 60 60")
+            mark = peer.process.mark()
+            server.process.stop()
+            peer.process.expect("trying again", after=mark)
+            time.sleep(1)
+            ends("waiting", peer, number)
+    finally:
+        shutil.rmtree(folder)
+
+
+stock(refused_at_a_renegotiation, "refused-at-a-renegotiation")
+stock(kernel_refuses_the_address, "kernel-refuses-the-address")
+stock(kernel_refuses_a_route, "kernel-refuses-a-route")
+stock(killed(False), "killed")
+stock(killed(True), "killed.persistent-device")
+stock(asked_to_end, "asked-to-end")
 stock(server_says_halt, "server-says-halt")
 stock(server_is_gone_for_good, "server-is-gone-for-good")
 stock(read_again_and_stopped, "read-again-and-stopped")

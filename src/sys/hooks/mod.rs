@@ -37,7 +37,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How often [`Hooks::run_to_end`] looks whether there is something to do.
 const NAP: Duration = Duration::from_millis(5);
 /// How long scripts may take once everything else has ended.
-const FAREWELL: Duration = Duration::from_secs(10);
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Every script of a process.
 #[derive(Debug)]
@@ -277,7 +277,7 @@ impl Hooks {
         }
     }
 
-    /// Lets everything that has been requested come to its end, within reason.
+    /// Lets everything that has been requested come to its end, within reason; then it is ended.
     pub fn finish(&mut self) {
         let clock = Clock::new();
         let end = clock.now().mono + FAREWELL;
@@ -286,6 +286,10 @@ impl Hooks {
             let _ = self.serve(clock.now().mono);
             std::thread::sleep(NAP);
         }
+        for job in self.jobs.drain(..) {
+            log::error!("{}: still running at the end; ended", job.kind.directive());
+        }
+        self.waiting.clear();
     }
 }
 
