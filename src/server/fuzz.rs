@@ -13,7 +13,7 @@ use crate::server::pool::{Lease, Pools};
 use crate::server::pool_file;
 use crate::server::routes::Routes;
 use crate::server::token::{TokenState, Tokens};
-use crate::time::UnixTime;
+use crate::time::{Instant, Now, UnixTime};
 
 fn pools() -> Pools {
     let v4 = PoolV4 { first: Ipv4Addr::new(10, 8, 0, 2), count: 20, blocks: false, netmask: None };
@@ -100,7 +100,8 @@ pub fn token(bytes: &[u8]) {
         external: false,
         secret: None,
     };
-    let tokens = Tokens::new(&policy, &mut |out: &mut [u8]| out.fill(9));
+    let start = Now { mono: Instant::ZERO, unix: UnixTime(1_800_000_000) };
+    let tokens = Tokens::new(&policy, start, &mut |out: &mut [u8]| out.fill(9));
     let text = String::from_utf8_lossy(bytes);
     for token in [text.as_ref(), &format!("SESS_ID_AT_{text}")] {
         assert_eq!(tokens.check(token, "jo", UnixTime(1_800_000_000)), TokenState::Invalid);

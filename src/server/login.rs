@@ -69,10 +69,10 @@ impl Server {
             Some(Stage::Connected(client)) => client.token,
             Some(Stage::Handshake | Stage::Asking(_) | Stage::Leaving { .. }) | None => None,
         };
-        let external = tokens.external();
+        let (external, time) = (tokens.external(), tokens.time(now));
         // One login does not turn into another on the way.
         let same = |session: &TokenSession| before.is_none_or(|known| known.id == session.id);
-        let shown = Tokens::is_token(password).then(|| tokens.check(password, username, now.unix));
+        let shown = Tokens::is_token(password).then(|| tokens.check(password, username, time));
         let (session, state) = match shown {
             None => (None, "Initial"),
             Some(TokenState::Valid(session)) if same(&session) && !session.nameless => {
@@ -95,7 +95,7 @@ impl Server {
                 (None, "Invalid")
             }
         };
-        let fresh = || TokenSession::begin(now.unix, &mut *self.rng);
+        let fresh = || TokenSession::begin(time, &mut *self.rng);
         let session = session.or(before).unwrap_or_else(fresh);
         let Some(case) = self.case_mut(id) else { return Ok(Some(Next::Done)) };
         case.token = Some(session);
@@ -124,7 +124,7 @@ impl Server {
         username: &str,
     ) -> Option<zeroize::Zeroizing<String>> {
         let (tokens, session) = (self.tokens.as_ref()?, session?);
-        let token = tokens.issue(session, username, now.unix);
+        let token = tokens.issue(session, username, tokens.time(now));
         Some(zeroize::Zeroizing::new(format!("auth-token {}", *token)))
     }
 

@@ -168,7 +168,7 @@ impl Server {
         let mut pools = pools.with_hosts(hosts);
         let own = [role.v4.map(|own| own.addr().into()), role.v6.map(|own| own.addr().into())];
         own.into_iter().flatten().for_each(|address: IpAddr| pools.reserve(address, OURSELVES));
-        let tokens = role.login.token.as_ref().map(|policy| Tokens::new(policy, &mut *rng));
+        let tokens = role.login.token.as_ref().map(|policy| Tokens::new(policy, now, &mut *rng));
         Ok(Self {
             scripts: steps::any(&config.hooks) || role.login.by_management,
             tokens,

@@ -108,7 +108,7 @@ impl Server {
         for id in half {
             self.dismiss(now, id, &restart(false), "the configuration has changed");
         }
-        self.put_in_force(config, role);
+        self.put_in_force(now, config, role);
         self.tally = Tally::default();
         for (id, review) in reviews {
             self.ask_again(id, review);
@@ -118,7 +118,7 @@ impl Server {
         Ok(())
     }
 
-    fn put_in_force(&mut self, config: Arc<Config>, role: ServerRole) {
+    fn put_in_force(&mut self, now: Now, config: Arc<Config>, role: ServerRole) {
         self.gate.change(&config, &role);
         self.push = push::inherited(&config, &role);
         self.scripts = steps::any(&config.hooks) || role.login.by_management;
@@ -137,7 +137,7 @@ impl Server {
             #[cfg(feature = "totp")]
             (None, Some(_)) if self.role.login.token.is_none() => {}
             (policy, tokens) => {
-                *tokens = policy.as_ref().map(|policy| Tokens::new(policy, &mut *self.rng));
+                *tokens = policy.as_ref().map(|policy| Tokens::new(policy, now, &mut *self.rng));
             }
         }
         self.peers.grow(role.max_clients.saturating_add(MAX_HALF_OPEN));

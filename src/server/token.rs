@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::config::hooks::TokenPolicy;
 use crate::random::Random;
-use crate::time::UnixTime;
+use crate::time::{Now, UnixTime};
 use crate::wire::reader::Reader;
 use crate::wire::static_key::TokenKey;
 
@@ -67,6 +67,7 @@ pub enum TokenState {
 /// Makes and checks tokens.
 pub struct Tokens {
     keyed: Hmac<Sha256>,
+    start: Now,
     lifetime: Duration,
     renewal: Duration,
     external: bool,
@@ -74,10 +75,17 @@ pub struct Tokens {
 
 impl Tokens {
     /// With the configured key or a fresh one.
-    pub fn new(policy: &TokenPolicy, rng: &mut dyn Random) -> Self {
+    pub fn new(policy: &TokenPolicy, start: Now, rng: &mut dyn Random) -> Self {
         let key = policy.secret.clone().unwrap_or_else(|| TokenKey::generate(rng));
         let TokenPolicy { lifetime, renewal, external, secret: _ } = *policy;
-        Self { keyed: keyed(&key), lifetime, renewal, external }
+        Self { keyed: keyed(&key), start, lifetime, renewal, external }
+    }
+
+    /// The time that tokens are made and judged at: the wall clock's at the start, and what has gone by
+    /// since. A router learns the time long after it has started, and nobody is to log in again for
+    /// that.
+    pub fn time(&self, now: Now) -> UnixTime {
+        UnixTime(self.start.unix.0.saturating_add(now.mono.since(self.start.mono).as_secs()))
     }
 
     /// Goes by another policy; a random key stays unless there is a configured one now.
@@ -168,8 +176,10 @@ fn keyed(key: &TokenKey) -> Hmac<Sha256> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Instant;
 
     const NOW: UnixTime = UnixTime(1_800_000_000);
+    const START: Now = Now { mono: Instant::ZERO, unix: NOW };
 
     fn count(out: &mut [u8]) {
         for (place, value) in out.iter_mut().zip(0..) {
@@ -185,7 +195,7 @@ mod tests {
             external: false,
             secret: None,
         };
-        Tokens::new(&policy, &mut count)
+        Tokens::new(&policy, START, &mut count)
     }
 
     fn later(seconds: u64) -> UnixTime {
@@ -232,6 +242,15 @@ mod tests {
     }
 
     #[test]
+    fn somebody_who_sets_the_clock_makes_no_token_old() {
+        let tokens = tokens(0, 300);
+        for unix in [0, NOW.0, NOW.0 * 2] {
+            let now = Now { mono: Instant::from_millis(5000), unix: UnixTime(unix) };
+            assert_eq!(tokens.time(now), later(5));
+        }
+    }
+
+    #[test]
     fn every_change_and_every_length_is_refused() {
         let tokens = tokens(0, 300);
         let session = TokenSession::begin(NOW, &mut count);
@@ -261,6 +280,7 @@ mod tests {
                 external: false,
                 secret: None,
             },
+            START,
             &mut |out: &mut [u8]| out.fill(7),
         );
         assert_eq!(other.check(&token, "jo", NOW), TokenState::Invalid);

@@ -428,13 +428,16 @@ impl Session {
         }
     }
 
-    /// A fatal error. What waits to be sent, a TLS alert perhaps, still goes out.
+    /// A fatal error. What waits to be sent, a TLS alert perhaps, still goes out, unless nobody is there
+    /// to hear it.
     fn fail(&mut self, now: Now, failure: SessionFailure) {
         if self.failing.is_none() {
-            self.failing = Some(failure);
             self.messages.clear();
             self.timers.clear_all();
-            self.timers.set(Timer::Linger, now.mono + output::LINGER);
+            if failure != SessionFailure::PingTimeout {
+                self.timers.set(Timer::Linger, now.mono + output::LINGER);
+            }
+            self.failing = Some(failure);
         }
     }
 }

@@ -121,4 +121,39 @@ mod tests {
         assert_eq!(watch.descriptors().count(), 2);
         let _ = watch.drain();
     }
+
+    /// Sets the wall clock to what it is: a jump of less than a millisecond, which is one all the same.
+    fn jump() {
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `now` is a timespec that outlives both calls.
+        let set = unsafe {
+            libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now);
+            libc::clock_settime(libc::CLOCK_REALTIME, &raw const now)
+        };
+        assert_eq!(set, 0, "setting the clock needs root (CAP_SYS_TIME)");
+    }
+
+    #[test]
+    #[ignore = "needs root: tests/run interop runs it"]
+    fn a_clock_that_jumps_is_news_every_time() {
+        // Nobody changes routes here.
+        crate::sys::testing::alone();
+        let mut watch = Watch::open().unwrap();
+        let clock = watch.descriptors().nth(1).unwrap();
+        let waits = || {
+            let mut poll = libc::pollfd { fd: clock, events: libc::POLLIN, revents: 0 };
+            // SAFETY: `poll` is one pollfd.
+            unsafe { libc::poll(&raw mut poll, 1, 1000) == 1 }
+        };
+        for _ in 0..3 {
+            assert!(!watch.drain());
+            jump();
+            assert!(waits());
+            assert!(watch.drain());
+        }
+        // A server wants to know about addresses alone.
+        let mut addresses = Watch::addresses().unwrap();
+        jump();
+        assert!(!addresses.drain());
+    }
 }

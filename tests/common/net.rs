@@ -65,6 +65,8 @@ pub struct Node {
 /// The network and its clock.
 pub struct Net {
     pub now: Now,
+    /// By how many seconds somebody has set everybody's wall clock forwards, or back.
+    pub wall: i64,
     pub nodes: Vec<Node>,
     pub link: Link,
     pub trace: Vec<Captured>,
@@ -80,6 +82,7 @@ impl Net {
         let now = Now { mono: Instant::from_millis(1_000_000), unix: UnixTime(START) };
         Self {
             now,
+            wall: 0,
             nodes: Vec::new(),
             link: Link::default(),
             trace: Vec::new(),
@@ -175,7 +178,8 @@ impl Net {
     fn advance_to(&mut self, millis: u64) {
         let millis = millis.max(self.millis());
         self.now.mono = Instant::from_millis(millis);
-        self.now.unix = UnixTime(START + (millis - 1_000_000) / 1000);
+        let unix = START + (millis - 1_000_000) / 1000;
+        self.now.unix = UnixTime(unix.saturating_add_signed(self.wall));
     }
 
     fn next_event(&mut self) -> Option<u64> {
