@@ -8,6 +8,7 @@
 //! a [`Reply`].
 
 mod hook;
+mod login;
 
 use core::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,6 +22,7 @@ use crate::time::{Instant, Now, UnixTime};
 
 pub use crate::config::{TunnelRoute, Via};
 pub use hook::{Environment, HookInput, HookKind, HookOutcome, HookRequest};
+pub use login::{Login, LoginQuestion};
 
 /// The far end of a datagram and the local address it was sent to, so that answers leave from
 /// the address the peer knows (multi-homed hosts, IPv6 temporary addresses).
@@ -187,6 +189,12 @@ pub enum Command {
     Introduce(Environment),
     /// (Client) take back what `Configure` did.
     Deconfigure,
+    /// (Client) another connection is to come from another port, if ours is of no importance.
+    NewPort,
+    /// (Client) ask somebody for what is missing of the login. Wants [`Reply::Login`].
+    AskLogin(Box<LoginQuestion>),
+    /// (Client) the server has refused the login, for this reason, or asks something.
+    LoginRefused(String),
     /// With `ndp-proxy`: answer neighbours for this address, which is a client's; or no longer.
     Neighbour {
         /// The address.
@@ -396,6 +404,8 @@ pub enum Reply {
     },
     /// Addresses for [`Command::Resolve`]; empty when there are none.
     Resolved(Vec<SocketAddr>),
+    /// The answer to [`Command::AskLogin`], or why there is none.
+    Login(Result<Login, String>),
     /// The outcome of [`Command::Configure`].
     Configured(Result<(), String>),
     /// Certificates with these serial numbers are void from now on; clients that use one are dropped.

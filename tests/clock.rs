@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::clients::{join, serve};
+use common::clients::{add, join, serve};
 use common::net::Net;
 use common::pki::{Site, static_key};
 use sixgate::engine::{Command, Reply};
@@ -96,4 +96,27 @@ fn nobody_is_dropped_because_somebody_sets_the_clock() {
         let checked = scripts.filter(|command| matches!(command, Command::RunHook(_))).count();
         assert_eq!(checked, 2, "{seconds}: tokens are as good as they were");
     }
+}
+
+#[test]
+fn a_server_that_vanishes_in_the_handshake_is_not_waited_for_long() {
+    let site = Site::default();
+    let mut net = serve(&site, 51, "");
+    let node = add(&mut net, &site, "laptop", "connect-retry 1\n", 52);
+    let answered = |net: &mut Net| net.trace.iter().any(|packet| packet.bytes[0] >> 3 == 8);
+    assert!(net.run_until(5_000, answered));
+    // Another one in its place: it knows nothing of the first one's sessions.
+    net.nodes[0].engine = site.server(net.now, "", 53);
+    assert!(net.run_until(20_000, |net| net.nodes[node].settings.is_some()), "it begins anew");
+    assert_eq!(attempts(&net, node), 2);
+}
+
+#[test]
+fn a_server_that_thinks_is_waited_for() {
+    let site = Site::default();
+    let mut net = serve(&site, 61, "");
+    net.nodes[0].decides = false;
+    let node = add(&mut net, &site, "laptop", "hand-window 100\n", 62);
+    net.run(50_000);
+    assert_eq!(attempts(&net, node), 1);
 }

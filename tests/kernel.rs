@@ -14,7 +14,7 @@ use sixgate::buf::PacketMut;
 use sixgate::offload::coalesce::{Coalescer, Part};
 use sixgate::offload::split::{Splitter, complete};
 use sixgate::offload::vnet::VnetHeader;
-use sixgate::sys::netlink::{Netlink, Route};
+use sixgate::sys::netlink::{Link, Netlink, Route};
 use sixgate::sys::tun::{TunDevice, TunFailure};
 
 /// The way in with offload, and the way out with or without.
@@ -36,7 +36,7 @@ fn router(offload: bool) -> (TunDevice, TunDevice) {
     );
     let mut netlink = Netlink::open().unwrap();
     for device in [&inside, &outside] {
-        netlink.bring_up(device.index(), 1500).unwrap();
+        netlink.set_link(device.index(), Link { mtu: 1500, up: true }).unwrap();
     }
     for (destination, device) in [
         ("10.0.0.0/14", &inside),

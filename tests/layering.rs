@@ -16,7 +16,7 @@ const RINGS: &[(&str, &[&str])] = &[
     ("random", &[]),
     ("rate", &["time"]),
     ("buf", &["limits"]),
-    ("engine", &["buf", "config", "time", "wire"]),
+    ("engine", &["buf", "config", "limits", "time", "wire"]),
     // `config` here is names and plain values: ciphers, digests, the kinds of mssfix.
     ("wire", &["buf", "config", "limits", "random"]),
     ("config", &["limits", "wire"]),

@@ -37,6 +37,9 @@ use crate::wire::mss::MssLimits;
 const FIRST_REQUEST: Duration = Duration::from_millis(500);
 /// Further ones.
 const NEXT_REQUEST: Duration = Duration::from_secs(5);
+/// Silence in a handshake that has begun, after which it begins anew: what we have sent is not even
+/// acknowledged, as by a server that was just stopped.
+pub(super) const STALL: Duration = Duration::from_secs(15);
 /// Pause after a push that cannot be used: it will not be another one soon.
 const BAD_PUSH: Duration = Duration::from_secs(5);
 /// Time for goodbyes without acknowledgement to be handed to the socket.
@@ -113,7 +116,8 @@ pub(super) struct Connection {
     pub(super) cc_exit: bool,
     pub(super) exit_notify: u8,
     exit_packets: u8,
-    /// The first packet of the server must come by then (`connect-timeout`).
+    /// The server must have answered by then: the first packet at all (`connect-timeout`), or what was
+    /// sent since.
     pub(super) silent_until: Option<Instant>,
     /// Decided, not yet reported by `advance`.
     outcome: Option<Outcome>,
@@ -164,6 +168,11 @@ impl Connection {
 
     pub(super) fn is_up(&self) -> bool {
         matches!(self.phase, Phase::Up)
+    }
+
+    /// Whether the server's answer is what comes next.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.phase, Phase::Handshake | Phase::Pull(_))
     }
 
     /// Digests what the session has to tell; returns the outcome once there is one.
@@ -342,8 +351,13 @@ impl Connection {
 
     pub(super) fn handle_timeout(&mut self, now: Now, rng: &mut dyn Random) {
         self.session.handle_timeout(now, rng);
-        if self.silent_until.is_some_and(|until| until <= now.mono) {
-            self.retry("no answer", false, Duration::ZERO);
+        if self.silent_until.take_if(|until| *until <= now.mono).is_some() && self.waits() {
+            // Who has acknowledged everything may take its time to decide.
+            if self.session.is_quiet() {
+                self.silent_until = Some(now.mono + STALL);
+            } else {
+                self.retry("no answer", false, Duration::ZERO);
+            }
         }
         if let Some(why) = self.is_over(now.mono).filter(|_| self.is_up()) {
             info!("{why}: ending");

@@ -2,13 +2,14 @@
 //! it pushes, and keeps trying when the session ends \[10\].
 //!
 //! It leaves name lookups, addresses and routes to the shell (as [`Command`]s), the protocol of one
-//! session to `session`, the choice of the next address to `remotes`. One attempt is a `connection`:
+//! session to `session`, the choice of the next address to `remotes`, user name and password to `login`. One attempt is a `connection`:
 //! `pull` makes tunnel settings of what was pushed (read by `pushed`, changed by `update`, settled by
 //! `settings`), `traffic` carries packets.
 
 mod connection;
 #[doc(hidden)]
 pub mod fuzz;
+mod login;
 mod offer;
 mod pull;
 mod pushed;
@@ -22,10 +23,8 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use log::{info, warn};
-use zeroize::Zeroizing;
-
 use self::connection::{Connection, Outcome};
+use self::login::Account;
 use self::remotes::{Next, Remotes};
 use crate::buf::PacketMut;
 use crate::config::{ClientRole, Config, Role};
@@ -35,10 +34,7 @@ use crate::engine::{
 use crate::random::Random;
 use crate::session::SessionConfig;
 use crate::time::{Instant, Now};
-use crate::wire::message::{Advance, AuthFailure};
-
-/// Shortest pause after a refusal with `auth-retry nointeract` [10.1].
-const REFUSED_PAUSE: Duration = Duration::from_secs(10);
+use log::{info, warn};
 
 /// The engine.
 pub struct Client {
@@ -53,8 +49,7 @@ pub struct Client {
     configured: bool,
     /// `persist-tun` of the latest connection: keep them while connecting again.
     persist_tun: bool,
-    /// A token stands in for the password.
-    has_token: bool,
+    account: Account,
     /// `float` of the current remote: the server may change its address.
     float: bool,
 }
@@ -62,7 +57,14 @@ pub struct Client {
 /// What the client is about.
 enum State {
     /// Waiting to try again.
-    Pause(Instant),
+    Pause {
+        /// Until then.
+        until: Instant,
+        /// Whatever happens: the server has said so, or would say the same again.
+        firm: bool,
+    },
+    /// Somebody is being asked for a login.
+    Asking,
     /// A name is being looked up.
     Resolving,
     /// A session, from its first packet to its last.
@@ -78,7 +80,8 @@ impl Client {
         if role.remotes.is_empty() {
             return Err("no 'remote' names the server".into());
         }
-        let session = offer::session_config(&config, role, now)?;
+        let account = Account::new(role);
+        let session = offer::session_config(&config, role, account.own(), now)?;
         let mut remotes = Remotes::new(role);
         if role.remote_random {
             remotes.shuffle(rng.as_mut());
@@ -87,13 +90,13 @@ impl Client {
             config,
             session: Arc::new(session),
             remotes,
-            state: State::Pause(now.mono),
+            state: State::Pause { until: now.mono, firm: false },
             rng,
             commands: VecDeque::new(),
             drops: DropCounters::default(),
             configured: false,
             persist_tun: false,
-            has_token: false,
+            account,
             float: false,
         };
         client.attempt(now);
@@ -106,6 +109,9 @@ impl Client {
     }
 
     fn attempt(&mut self, now: Now) {
+        if self.ask_first() {
+            return;
+        }
         match self.remotes.next() {
             Next::Connect(address) => self.connect(now, address),
             Next::Resolve => self.resolve(now),
@@ -161,7 +167,7 @@ impl Client {
             let text = "no server could be reached in as many rounds as connect-retry-max allows";
             return self.end(ExitReason::Fatal(text.to_owned()));
         }
-        self.state = State::Pause(now.mono + wait);
+        self.state = State::Pause { until: now.mono + wait, firm: !least.is_zero() };
     }
 
     /// Acts on what a connection came to.
@@ -172,16 +178,15 @@ impl Client {
         };
         let outcome = connection.advance(now, &self.config, role, &mut self.commands);
         let server = connection.server();
+        let persist_tun = connection.persist_tun;
         if let Some((name, token)) = connection.token.take() {
-            let name = name.or_else(|| self.session.credentials.name()).unwrap_or_default();
-            self.session.credentials.set(Some((name, token)));
-            self.has_token = true;
+            self.take_token(name, token);
         }
         match outcome {
             None => {}
             Some(Outcome::Up) => {
                 info!("the tunnel to {server} is up");
-                self.persist_tun = connection.persist_tun;
+                self.persist_tun = persist_tun;
                 self.configured = true;
                 self.remotes.succeeded(server);
             }
@@ -203,48 +208,10 @@ impl Client {
             self.configured = false;
             self.commands.push_back(Command::Deconfigure);
         }
+        self.login_over();
+        // The server may know the old port for some seconds more, as that of a session that is gone.
+        self.commands.push_back(Command::NewPort);
         self.pause(now, least);
-    }
-
-    /// AUTH_FAILED: final, unless the server calls it temporary, it was about a token, or the
-    /// configuration says to try again [7.1].
-    fn refused(&mut self, now: Now, server: SocketAddr, failure: AuthFailure) {
-        let text = match failure {
-            AuthFailure::Temporary { backoff, advance, text } => {
-                let text = text.escape_debug();
-                warn!("connection to {server}: refused for now: {text}; trying again");
-                match advance {
-                    None | Some(Advance::No) => self.remotes.stay(server),
-                    Some(Advance::Address) => {}
-                    Some(Advance::Remote) => self.remotes.skip_name(),
-                }
-                return self.retry(now, Duration::from_secs(backoff.unwrap_or(1).into()));
-            }
-            AuthFailure::Denied(text) if text.is_empty() => {
-                "the server refused us and gave no reason: its log has it".to_owned()
-            }
-            AuthFailure::Denied(text) => format!("the server refused us: {}", text.escape_debug()),
-            AuthFailure::Session(text) => {
-                format!("the server ended this login: {}", text.escape_debug())
-            }
-            AuthFailure::Challenge(_) => {
-                "the server asks for a challenge response, which is not supported yet".to_owned()
-            }
-        };
-        let Some(role) = role(&self.config) else { return };
-        if core::mem::take(&mut self.has_token) {
-            warn!("connection to {server}: {text}; trying again without its token");
-            let password = |text: &String| Zeroizing::new(text.clone());
-            let own = role.credentials.as_ref();
-            self.session.credentials.set(own.map(|(name, text)| (name.clone(), password(text))));
-            self.remotes.stay(server);
-            self.retry(now, Duration::ZERO);
-        } else if role.auth_retry {
-            warn!("connection to {server}: {text}; trying again (auth-retry)");
-            self.retry(now, REFUSED_PAUSE);
-        } else {
-            self.end(ExitReason::Fatal(text));
-        }
     }
 
     fn end(&mut self, reason: ExitReason) {
@@ -298,9 +265,9 @@ impl Engine for Client {
 
     fn handle_timeout(&mut self, now: Now) {
         match &mut self.state {
-            State::Pause(until) if *until <= now.mono => self.attempt(now),
+            State::Pause { until, .. } if *until <= now.mono => self.attempt(now),
             State::Connected(connection) => connection.handle_timeout(now, self.rng.as_mut()),
-            State::Pause(_) | State::Resolving | State::Ended => {}
+            State::Pause { .. } | State::Asking | State::Resolving | State::Ended => {}
         }
         self.settle(now);
     }
@@ -308,6 +275,7 @@ impl Engine for Client {
     fn handle_reply(&mut self, now: Now, reply: Reply) {
         match (reply, &mut self.state) {
             (Reply::Resolved(addresses), State::Resolving) => self.resolved(now, addresses),
+            (Reply::Login(answer), State::Asking) => self.login_given(now, answer),
             (Reply::Configured(result), State::Connected(connection)) => {
                 connection.configured(result);
             }
@@ -318,10 +286,12 @@ impl Engine for Client {
                 connection.leave(now);
             }
             (Reply::Shutdown, _) => self.end(ExitReason::Requested),
-            (Reply::Restart | Reply::NetworkChanged, State::Pause(until)) => *until = now.mono,
+            (Reply::Restart, State::Pause { until, .. })
+            | (Reply::NetworkChanged, State::Pause { until, firm: false }) => *until = now.mono,
             // Answers to questions that are no longer asked, and a server's business.
             (
                 Reply::Resolved(_)
+                | Reply::Login(_)
                 | Reply::Configured(_)
                 | Reply::Restart
                 | Reply::NetworkChanged
@@ -354,9 +324,9 @@ impl Engine for Client {
 
     fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
-            State::Pause(until) => Some(*until),
+            State::Pause { until, .. } => Some(*until),
             State::Connected(connection) => connection.poll_timeout(),
-            State::Resolving | State::Ended => None,
+            State::Asking | State::Resolving | State::Ended => None,
         }
     }
 

@@ -17,6 +17,7 @@ use crate::wire::peer_info::{IvProto, WANTS_PREFIX};
 pub(super) fn session_config(
     config: &Config,
     role: &ClientRole,
+    login: Option<crate::engine::Login>,
     now: Now,
 ) -> Result<SessionConfig, String> {
     let time = SharedUnixTime::default();
@@ -27,7 +28,7 @@ pub(super) fn session_config(
         timers: config.timers,
         options: options_string(config, Role::Client),
         peer_info: peer_info(config, role),
-        credentials: Login::new(role.credentials.clone()),
+        credentials: Login::new(login),
         control_mtu: CONTROL_MTU,
         send_window: SEND_WINDOW,
     })

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
 
-use super::connection::Connection;
+use super::connection::{Connection, STALL};
 use crate::buf::PacketMut;
 use crate::engine::{DropReason, Endpoint, Verdict};
 use crate::random::Random;
@@ -74,7 +74,7 @@ impl Connection {
                     return Err(DropReason::UnknownPeer);
                 }
                 self.session.handle_control(now, packet.as_mut_slice(), rng)?;
-                self.silent_until = None;
+                self.silent_until = self.waits().then(|| now.mono + STALL);
                 Ok(Verdict::Consumed)
             }
         }

@@ -50,8 +50,8 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
 
 fn same_management(old: Option<&Management>, new: Option<&Management>) -> bool {
     let parts = |management: &Management| {
-        let Management { listen, password, hold, log_lines, client } = management.clone();
-        (listen, password.map(|secret| secret.0), hold, log_lines, client)
+        let Management { listen, password, hold, query, log_lines, client } = management.clone();
+        (listen, password, hold, query, log_lines, client)
     };
     old.map(parts) == new.map(parts)
 }

@@ -7,7 +7,6 @@
 mod addresses;
 mod build;
 pub mod ccd;
-mod challenge;
 pub mod difference;
 pub mod directive;
 pub mod dns;
@@ -16,6 +15,8 @@ pub mod fuzz;
 pub mod hooks;
 mod identity;
 pub mod lex;
+mod login;
+mod management;
 mod names;
 pub mod option;
 mod plan;
@@ -40,8 +41,9 @@ pub use addresses::{DELEGATED_PREFIX, STABLE_ADDRESS};
 pub use addresses::{Delegate, Export, Follow, PoolPersist, PoolV4, PoolV6};
 pub use addresses::{Topology, TunnelRoute, Via};
 pub use ccd::{ClientFiles, ClientSettings};
-pub use challenge::StaticChallenge;
 pub use identity::{Tls, VerifyName};
+pub use login::{AuthRetry, StaticChallenge};
+pub use management::{Management, ManagementAddress};
 pub use problem::{ConfigError, Diagnostic, Origin};
 
 /// A configuration that can be used, and what there is to say about it.
@@ -210,8 +212,12 @@ pub struct ClientRole {
     pub credentials: Option<(String, String)>,
     /// `static-challenge`: a second factor to be asked for.
     pub challenge: Option<StaticChallenge>,
-    /// `auth-retry`: try again after a refusal.
-    pub auth_retry: bool,
+    /// User name and password that were asked for before the start, with the answer to the challenge.
+    pub entered: Option<(String, String)>,
+    /// `auth-retry`: what a refusal means.
+    pub auth_retry: AuthRetry,
+    /// `auth-nocache`: what was entered is forgotten when a connection ends or a token stands in for it.
+    pub forgets: bool,
     /// `remote-random`: shuffle `remotes` once at start.
     pub remote_random: bool,
     /// `remote-random-hostname`: a random label in front of each name.
@@ -421,32 +427,8 @@ pub struct Process {
     pub state: Option<PathBuf>,
 }
 
-/// `management` and what belongs to it.
-#[derive(Debug, Clone)]
-pub struct Management {
-    /// Where to listen.
-    pub listen: ManagementAddress,
-    /// The first line of the password file.
-    pub password: Option<Secret>,
-    /// `management-hold`.
-    pub hold: bool,
-    /// `management-log-cache`: log lines kept.
-    pub log_lines: usize,
-    /// `management-client-user`, `management-client-group`: who may open the Unix socket.
-    pub client: (Option<String>, Option<String>),
-}
-
-/// Where the management interface listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ManagementAddress {
-    /// TCP.
-    Tcp(std::net::SocketAddr),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
 /// Text that must not show up anywhere.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub zeroize::Zeroizing<String>);
 
 impl core::fmt::Debug for Secret {

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::approval::Questions;
 use super::history::History;
+use super::login::Query;
 use super::protocol::{HELP, Request, parse};
 use super::session::Session;
 use super::target::Target;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub log_lines: usize,
     /// `management-hold`: nothing starts before it is released.
     pub hold: bool,
+    /// `management-query-passwords`.
+    pub query: bool,
 }
 
 /// The management interface.
@@ -47,6 +50,8 @@ pub struct Console {
     holding: bool,
     mute: i32,
     pub(super) questions: Questions,
+    /// (Client) the login that is asked for.
+    pub(super) query: Option<Query>,
 }
 
 impl Console {
@@ -59,6 +64,7 @@ impl Console {
             holding: settings.hold,
             mute: 0,
             questions: Questions::default(),
+            query: None,
             settings,
         }
     }
@@ -138,6 +144,7 @@ impl Console {
         let Some(session) = &mut self.session else { return };
         greet(session, self.holding);
         self.questions.repeat(session);
+        self.query.iter().for_each(|query| query.repeat(session));
     }
 
     fn line(&mut self, now: Instant, view: &View, s: &mut Session, line: &str) -> Option<Action> {
@@ -146,6 +153,7 @@ impl Console {
                 s.answer("SUCCESS: password is correct");
                 greet(s, self.holding);
                 self.questions.repeat(s);
+                self.query.iter().for_each(|query| query.repeat(s));
             }
             return None;
         }
@@ -231,6 +239,7 @@ impl Console {
             Request::ClientPendingAuth([client, key, message, seconds]) => {
                 return self.pend(s, [&client, &key, &message, &seconds]);
             }
+            Request::Entered(what, words) => return self.entered(s, what, words),
             Request::ClientOnly(command) => s.answer(&match self.settings.server {
                 true => unsupported(command),
                 false => format!("ERROR: {command} command failed"),

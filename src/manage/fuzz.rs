@@ -1,6 +1,8 @@
 //! Bodies of the fuzz targets of this ring; see `wire::fuzz`.
 
-use crate::engine::{ApprovalRequest, ClientInfo, Endpoint, Environment, HookInput, PeerId};
+use crate::engine::{
+    ApprovalRequest, ClientInfo, Endpoint, Environment, HookInput, LoginQuestion, PeerId,
+};
 use crate::manage::console::{Console, Settings};
 use crate::manage::{Action, Traffic, View};
 use crate::time::{Instant, UnixTime};
@@ -10,8 +12,13 @@ use crate::time::{Instant, UnixTime};
 pub fn console(bytes: &[u8]) {
     let Some((choice, mut rest)) = bytes.split_first() else { return };
     let password = (choice & 1 == 1).then(|| "secret".to_owned().into());
-    let settings =
-        Settings { server: choice & 2 == 0, password, log_lines: 10, hold: choice & 4 == 4 };
+    let settings = Settings {
+        server: choice & 2 == 0,
+        password,
+        log_lines: 10,
+        hold: choice & 4 == 4,
+        query: true,
+    };
     let mut console = Console::new(settings);
     console.connect();
     let view = View {
@@ -32,6 +39,8 @@ pub fn console(bytes: &[u8]) {
         input: HookInput::Nothing,
     };
     console.ask(&question, 1);
+    let (username, password) = (None, None);
+    console.ask_login(&LoginQuestion { username, password, challenge: None, dynamic: None });
     let mut said = Vec::new();
     while !rest.is_empty() {
         let piece = (usize::from(choice >> 3) * 7 + 1).min(rest.len()).min(console.room());
@@ -46,6 +55,7 @@ pub fn console(bytes: &[u8]) {
                 Action::Decide { ticket, .. } | Action::Pend { ticket, .. } => {
                     assert_eq!(ticket, 5);
                 }
+                Action::Login { username, .. } => assert!(username.len() < 2048),
                 Action::Signal(_) => {}
             }
         }

@@ -17,6 +17,7 @@ pub mod console;
 pub mod fuzz;
 pub mod history;
 pub mod json;
+mod login;
 mod notify;
 pub mod protocol;
 pub mod session;
@@ -29,6 +30,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
 
+use crate::config::Secret;
 use crate::engine::{ClientInfo, HookOutcome, PeerId};
 use crate::time::{Instant, UnixTime};
 
@@ -113,6 +115,13 @@ pub enum Action {
         timeout: u32,
         /// Such as `WEB_AUTH::https://…`.
         message: String,
+    },
+    /// A client's login, as asked for.
+    Login {
+        /// User name.
+        username: String,
+        /// Password, or what stands in its place.
+        password: Secret,
     },
     /// As if the process had got this signal.
     Signal(Signal),

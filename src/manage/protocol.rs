@@ -60,6 +60,8 @@ pub enum Request {
     ClientDeny([String; 2], String, String),
     /// Let this client wait: its number, the key's, a message and seconds.
     ClientPendingAuth([String; 4]),
+    /// User name or password, after what kind of login it is for.
+    Entered(&'static str, [String; 2]),
     /// A command for clients only, and one that is not acted on.
     ClientOnly(&'static str),
     /// Already answered: the text of an error.
@@ -138,8 +140,8 @@ pub fn parse(line: &str) -> Request {
         "proxy" => Request::ClientOnly("proxy"),
         // As OpenVPN spells it.
         "cr-response" => Request::ClientOnly("cr-repsonse"),
-        "username" => error("no username is currently needed at this time"),
-        "password" => error("no password is currently needed at this time"),
+        "username" => Request::Entered("username", [first, second].map(Option::unwrap_or_default)),
+        "password" => Request::Entered("password", [first, second].map(Option::unwrap_or_default)),
         "needok" => error("no needok-confirmation is currently needed at this time"),
         "needstr" => error("no needstr-string is currently needed at this time"),
         "rsa-sig" | "pk-sig" | "certificate" => {

@@ -55,7 +55,7 @@ pub(super) fn alice() -> Vec<ClientInfo> {
 }
 
 pub(super) fn settings(server: bool) -> Settings {
-    Settings { server, password: None, log_lines: 250, hold: false }
+    Settings { server, password: None, log_lines: 250, hold: false, query: false }
 }
 
 pub(super) fn connected(settings: Settings) -> Console {

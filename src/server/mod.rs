@@ -346,7 +346,8 @@ impl Engine for Server {
             Reply::Restart => self.restart(now),
             Reply::Prefixes(prefixes) => self.prefixes_changed(now, prefixes),
             // Answers to commands that only a client gives.
-            Reply::Resolved(_) | Reply::Configured(_) | Reply::NetworkChanged => {}
+            Reply::Resolved(_) | Reply::Login(_) | Reply::Configured(_) | Reply::NetworkChanged => {
+            }
             Reply::HookDone { ticket, outcome } => self.hook_done(now, ticket, outcome),
             Reply::HookPending { ticket, timeout, method, message } => {
                 self.hook_pending(now, ticket, (timeout, &method, message));

@@ -48,7 +48,7 @@ impl Server {
         let checked = self.is_login_checked();
         let (Some(case), Some(tokens)) = (self.case(id), &self.tokens) else { return Ok(None) };
         if let Answer::Challenge { state, .. } = &case.answer {
-            let asked = tokens.check(state, &state_name(case.who.name()), now.unix);
+            let asked = tokens.check(state, &state_name(case.who.name()), tokens.time(now));
             if matches!(asked, TokenState::Valid(session) if !session.nameless)
                 && let Some(case) = self.case_mut(id)
             {
@@ -107,8 +107,8 @@ impl Server {
             Err(fault) => return Err(Refusal::Denied(fault.as_str().to_owned())),
         }
         log::info!("{}: its one-time code is accepted", name.escape_debug());
-        self.make_tokens();
-        let fresh = || TokenSession::begin(now.unix, &mut *self.rng);
+        let time = self.make_tokens(now).time(now);
+        let fresh = || TokenSession::begin(time, &mut *self.rng);
         let Some(entry) = self.peers.get_mut(id) else { return Ok(()) };
         let Stage::Asking(applicant) = &mut entry.peer.stage else { return Ok(()) };
         let session = applicant.case.token.unwrap_or_else(fresh);
@@ -117,8 +117,8 @@ impl Server {
         Ok(())
     }
 
-    fn make_tokens(&mut self) -> &Tokens {
-        self.tokens.get_or_insert_with(|| Tokens::new(&POLICY, &mut *self.rng))
+    fn make_tokens(&mut self, now: Now) -> &Tokens {
+        self.tokens.get_or_insert_with(|| Tokens::new(&POLICY, now, &mut *self.rng))
     }
 
     /// Asks for a code if there is somebody to be asked.
@@ -126,8 +126,9 @@ impl Server {
         if username.is_empty() {
             return Refusal::Denied(NO_LOGIN.to_owned());
         }
-        let session = TokenSession::begin(now.unix, &mut *self.rng);
-        let state = self.make_tokens().issue(session, &state_name(name), now.unix);
+        let time = self.make_tokens(now).time(now);
+        let session = TokenSession::begin(time, &mut *self.rng);
+        let state = self.make_tokens(now).issue(session, &state_name(name), time);
         Refusal::Question(challenge(&state, username))
     }
 }

@@ -20,9 +20,8 @@ impl core::fmt::Debug for Login {
 
 impl Login {
     /// From the configuration.
-    pub fn new(credentials: Option<(String, String)>) -> Self {
-        let login = credentials.map(|(name, password)| (name, Zeroizing::new(password)));
-        Self(RwLock::new(login))
+    pub fn new(credentials: Option<(String, Zeroizing<String>)>) -> Self {
+        Self(RwLock::new(credentials))
     }
 
     /// What key exchanges say from now on.

@@ -35,6 +35,8 @@ use super::resolve::Resolver;
 use super::sandbox::Filter;
 use super::signal::Signals;
 use super::status::{self, ShellCounters};
+#[cfg(feature = "client")]
+use super::terminal::Prompt;
 use super::tun::TunDevice;
 use super::tunnel::TunnelConfig;
 use super::udp::UdpSocket;
@@ -55,9 +57,9 @@ const BREATH: Duration = Duration::from_millis(1);
 const REST: Duration = Duration::from_secs(15);
 /// A change of routes seldom comes alone: what follows from it waits for the rest.
 const SETTLING: Duration = Duration::from_millis(500);
-/// UDP, TUN, signals, look-ups, management, two of the watch, the control socket and its
+/// UDP, TUN, signals, look-ups, management, the terminal, two of the watch, the control socket and its
 /// connections, scripts.
-const DESCRIPTORS: usize = 8 + MAX_CONNECTIONS + MAX_HOOKS;
+const DESCRIPTORS: usize = 9 + MAX_CONNECTIONS + MAX_HOOKS;
 
 /// What has to be decided or done beside the traffic, different for each role.
 pub trait Upkeep<E> {
@@ -155,6 +157,8 @@ impl<E: Engine, U: Upkeep<E>> EventLoop<E, U> {
             pace: Pace::default(),
             backlog: false,
             end: None,
+            #[cfg(feature = "client")]
+            prompt: None,
             shell: self,
         };
         let mut descriptors = PollSet::new();
@@ -204,6 +208,9 @@ struct Turns<E, U> {
     pace: Pace,
     /// More packets wait than this turn could take.
     backlog: bool,
+    /// (Client) questions on the terminal.
+    #[cfg(feature = "client")]
+    prompt: Option<Prompt>,
     /// Set once the loop is to be left.
     end: Option<Result<(), String>>,
 }
@@ -234,6 +241,10 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         }
         for fd in shell.hooks.outputs() {
             descriptors.add(fd, true, false);
+        }
+        #[cfg(feature = "client")]
+        if let Some(prompt) = &self.prompt {
+            descriptors.add(prompt.as_raw_fd(), true, false);
         }
         let now = self.clock.now().mono;
         let due = [
@@ -274,6 +285,8 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             self.drain(now);
         }
         self.handle_hooks(now, ready);
+        #[cfg(feature = "client")]
+        self.handle_prompt(now, ready);
         self.handle_watch(now, ready);
         self.handle_timers(now);
         self.send_blocked(now);
@@ -431,6 +444,14 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                     line.show(address, up);
                 }
             }
+            #[cfg(feature = "client")]
+            Command::AskLogin(question) => self.ask_login(now, *question),
+            #[cfg(not(feature = "client"))]
+            Command::AskLogin(_) => {}
+            Command::NewPort => shell.udp.renew(),
+            Command::LoginRefused(reason) => {
+                shell.reports.console().into_iter().for_each(|c| c.login_refused(&reason));
+            }
             Command::KeepReachable(server) => shell.tunnel.keep_reachable(server),
             Command::Exit(reason) => {
                 self.end.get_or_insert(match reason {
@@ -442,6 +463,8 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
     }
 }
 
+#[cfg(feature = "client")]
+mod login;
 mod requests;
 mod scripts;
 #[cfg(test)]

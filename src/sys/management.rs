@@ -58,6 +58,7 @@ impl ManagementSocket {
             password: config.password.as_ref().map(|secret| secret.0.clone()),
             log_lines: config.log_lines,
             hold: config.hold,
+            query: config.query,
         };
         let log_seen = logger::next_number();
         Ok(Self {

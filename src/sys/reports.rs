@@ -129,6 +129,7 @@ impl Reports {
                     | Action::Kick(_)
                     | Action::Halt(_)
                     | Action::Decide { .. }
+                    | Action::Login { .. }
                     | Action::Pend { .. } => {}
                 }
             }

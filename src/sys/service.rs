@@ -62,7 +62,10 @@ fn run_loaded(source: Source, mut config: Config) -> Result<(), String> {
     start_log(&config.process)?;
     #[cfg(feature = "client")]
     if let Role::Client(role) = &mut config.role {
-        terminal::complete(role)?;
+        let management = config.process.management.as_ref();
+        if !management.is_some_and(|management| management.query) {
+            terminal::complete(role)?;
+        }
     }
     reload::add_revoked(&mut config)?;
     client_files::publish(&mut config);

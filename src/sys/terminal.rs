@@ -1,4 +1,5 @@
-//! Asking the user on the terminal before anything runs: user name, password, second factor.
+//! Asking the user on the terminal: user name, password, second factor, what the server wants to know.
+//! Before anything runs that waits for the answers; inside the loop it takes what has been typed.
 //!
 //! Nothing is asked on standard input, which may be a file or nothing at all. A process without a
 //! terminal, such as a service, is told what to configure instead.
@@ -6,72 +7,108 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::mem;
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
 use zeroize::Zeroizing;
 
 use super::check;
 use crate::config::ClientRole;
-use crate::limits::MAX_CREDENTIAL;
+use crate::engine::{Login, LoginQuestion};
 
 /// Longest line that is taken.
 const MAX_LINE: usize = 4096;
 
 /// Asks for what the configuration leaves out of a login.
 pub fn complete(role: &mut ClientRole) -> Result<(), String> {
-    let Some((name, password)) = &mut role.credentials else { return Ok(()) };
-    if !name.is_empty() && !password.is_empty() && role.challenge.is_none() {
-        return Ok(());
-    }
-    let mut terminal = Terminal::open().map_err(|_| {
-        "auth-user-pass: there is no terminal to ask for user name and password on; put them into \
-         a file of two lines and name it"
-            .to_owned()
-    })?;
-    let explain = |error: io::Error| format!("asking on the terminal: {error}");
-    if name.is_empty() {
-        *name = terminal.ask("User name", true).map_err(explain)?.to_string();
-    }
-    if password.is_empty() {
-        *password = terminal.ask("Password", false).map_err(explain)?.to_string();
-    }
-    if let Some(challenge) = &role.challenge {
-        let answer = terminal.ask(&challenge.text, challenge.shown).map_err(explain)?;
-        *password = challenge.answered(password, &answer);
-    }
-    if name.is_empty() || name.len() >= MAX_CREDENTIAL || password.len() >= MAX_CREDENTIAL {
-        let most = MAX_CREDENTIAL - 1;
-        return Err(format!("user name and password may have 1 to {most} bytes each"));
-    }
+    let Some(question) = LoginQuestion::of(role) else { return Ok(()) };
+    let mut prompt = Prompt::open(question)?;
+    let (name, password) = loop {
+        if let Some(login) = prompt.read()? {
+            break login;
+        }
+    };
+    role.entered = Some((name, password.to_string()));
     Ok(())
 }
 
-/// The terminal that the process was started from.
-struct Terminal(File);
+/// Questions on the terminal that the process was started from, one after the other.
+pub struct Prompt {
+    terminal: File,
+    question: LoginQuestion,
+    line: Zeroizing<Vec<u8>>,
+    /// While nobody is to see what is typed.
+    hidden: Option<Hidden>,
+}
 
-impl Terminal {
-    fn open() -> io::Result<Self> {
-        OpenOptions::new().read(true).write(true).open("/dev/tty").map(Self)
+impl Prompt {
+    /// Puts the first question.
+    pub fn open(question: LoginQuestion) -> Result<Self, String> {
+        let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
+        let terminal = terminal.map_err(|_| {
+            let text = question.next().map_or("user name and password", |(text, _)| text);
+            format!(
+                "auth-user-pass: there is no terminal to ask for \"{}\" on; put user name and password \
+                 into a file of two lines and name it, or have a management program answer \
+                 (management-query-passwords)",
+                text.escape_debug()
+            )
+        })?;
+        let line = Zeroizing::new(Vec::with_capacity(MAX_LINE));
+        let mut prompt = Self { terminal, question, line, hidden: None };
+        prompt.put().map_err(explain)?;
+        Ok(prompt)
     }
 
-    /// One line without its end. Unless it is `shown`, nobody sees what is typed.
-    fn ask(&mut self, prompt: &str, shown: bool) -> io::Result<Zeroizing<String>> {
-        let hidden = if shown { None } else { Some(Hidden::new(self.0.as_raw_fd())?) };
-        write!(self.0, "{}: ", prompt.replace(char::is_control, " "))?;
-        let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE));
-        let mut byte = [0];
-        while self.0.read(&mut byte)? == 1 && byte != *b"\n" {
-            if line.len() == MAX_LINE {
-                return Err(io::ErrorKind::InvalidInput.into());
+    /// Takes what has been typed, waiting if there is nothing; the login once it is complete.
+    pub fn read(&mut self) -> Result<Option<Login>, String> {
+        let mut chunk = Zeroizing::new([0; 256]);
+        let got = match self.terminal.read(chunk.as_mut()) {
+            Ok(0) => return Err("nobody answers on the terminal".to_owned()),
+            Ok(got) => got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
+            Err(error) => return Err(explain(error)),
+        };
+        for byte in chunk.iter().take(got) {
+            if *byte != b'\n' {
+                if self.line.len() == MAX_LINE {
+                    return Err("the answer on the terminal is too long".to_owned());
+                }
+                self.line.push(*byte);
+                continue;
             }
-            line.extend(byte);
+            let text = core::str::from_utf8(&self.line);
+            let text = text.map_err(|_| "the answer on the terminal is not UTF-8".to_owned())?;
+            self.question.answer(text.trim_end_matches('\r'));
+            self.line.clear();
+            self.put().map_err(explain)?;
         }
-        if hidden.is_some() {
-            writeln!(self.0)?;
+        match self.question.next() {
+            Some(_) => Ok(None),
+            None => self.question.clone().finish().map(Some),
         }
-        let text = core::str::from_utf8(&line).map_err(|_| io::ErrorKind::InvalidData)?;
-        Ok(Zeroizing::new(text.trim_end_matches('\r').to_owned()))
     }
+
+    /// Shows the next question, if there is one.
+    fn put(&mut self) -> io::Result<()> {
+        if self.hidden.take().is_some() {
+            writeln!(self.terminal)?;
+        }
+        let Some((text, shown)) = self.question.next() else { return Ok(()) };
+        if !shown {
+            self.hidden = Some(Hidden::new(self.terminal.as_raw_fd())?);
+        }
+        write!(self.terminal, "{}: ", text.replace(char::is_control, " "))
+    }
+}
+
+impl AsRawFd for Prompt {
+    fn as_raw_fd(&self) -> RawFd {
+        self.terminal.as_raw_fd()
+    }
+}
+
+fn explain(error: io::Error) -> String {
+    format!("asking on the terminal: {error}")
 }
 
 /// A terminal that does not show what is typed; it does again when this is dropped.

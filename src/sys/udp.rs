@@ -34,6 +34,8 @@ pub struct UdpSocket {
     /// Whether the socket is of the IPv6 family, and IPv4 peers take their mapped form.
     v6: bool,
     local: SocketAddr,
+    /// The kernel has chosen the port.
+    any_port: bool,
     offload: batch::Offload,
 }
 
@@ -92,7 +94,25 @@ impl UdpSocket {
         // SAFETY: `name` holds an address of the length given.
         check(unsafe { libc::bind(raw, name.as_ptr(), name.len()) })?;
         let local = sockaddr::local_name(raw)?;
-        Ok(Self { fd, v6, local, offload: batch::Offload::off() })
+        let any_port = address.port() == 0;
+        Ok(Self { fd, v6, local, any_port, offload: batch::Offload::off() })
+    }
+
+    /// Takes another port, if the kernel has chosen this one; what waits to be read is lost.
+    pub fn renew(&mut self) {
+        if !self.any_port {
+            return;
+        }
+        let only_v6 = self.v6 && !self.is_dual_stack();
+        match Self::open(SocketAddr::new(self.local.ip(), 0), only_v6) {
+            Ok(mut new) => {
+                if self.offloads() != "off" {
+                    new.probe();
+                }
+                *self = new;
+            }
+            Err(error) => log::debug!("another UDP port: {error}"),
+        }
     }
 
     /// What makes the socket better but need not succeed.

@@ -4,6 +4,7 @@
 //! what is wrong, and never panics. Deciding what a value means for a session is not done here.
 //! Section numbers in brackets are those of the protocol reference.
 
+pub mod challenge;
 pub mod control;
 pub mod data;
 #[doc(hidden)]

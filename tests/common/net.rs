@@ -322,6 +322,9 @@ impl Net {
                 | Command::Route { .. }
                 | Command::Neighbour { .. }
                 | Command::Introduce(_)
+                | Command::AskLogin(_)
+                | Command::NewPort
+                | Command::LoginRefused(_)
                 | Command::KeepReachable(_) => None,
             };
             node.commands.push(command);

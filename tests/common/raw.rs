@@ -220,7 +220,9 @@ fn wrap(config: &Config) -> (Wrap, Option<Vec<u8>>) {
 
 fn login(config: &Config) -> Login {
     match &config.role {
-        ConfigRole::Client(role) => Login::new(role.credentials.clone()),
+        ConfigRole::Client(role) => {
+            Login::new(role.credentials.clone().map(|(name, text)| (name, text.into())))
+        }
         ConfigRole::Server(_) => Login::default(),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Build, follow, transport, tunnel, wrap};
 use crate::config::lex::Line;
-use crate::config::{ClientRole, Remote, StaticChallenge};
+use crate::config::{AuthRetry, ClientRole, Remote, StaticChallenge};
 use crate::limits::MAX_CREDENTIAL;
 
 /// The port that is registered for OpenVPN.
@@ -17,7 +17,9 @@ pub(super) fn role(b: &mut Build<'_>) -> ClientRole {
         remotes: remotes(b),
         credentials: b.line("auth-user-pass").and_then(|line| credentials(b, line)),
         challenge: challenge(b),
+        entered: None,
         auth_retry: auth_retry(b),
+        forgets: b.has("auth-nocache"),
         remote_random: b.has("remote-random"),
         random_hostname: b.has("remote-random-hostname"),
         retry_max: retry_max(b),
@@ -147,19 +149,15 @@ fn pattern(b: &mut Build<'_>) -> Remote {
     }
 }
 
-/// `auth-retry`: nobody can be asked, so `interact` is as good as `nointeract`.
-fn auth_retry(b: &mut Build<'_>) -> bool {
-    let Some(line) = b.line("auth-retry") else { return false };
+fn auth_retry(b: &mut Build<'_>) -> AuthRetry {
+    let Some(line) = b.line("auth-retry") else { return AuthRetry::No };
     match line.arg(0) {
-        Some("none") => false,
-        Some("nointeract") => true,
-        Some("interact") => {
-            b.warn(line, "nobody can be asked here: the same user name and password are tried again, as with `nointeract`");
-            true
-        }
+        Some("none") => AuthRetry::No,
+        Some("nointeract") => AuthRetry::Again,
+        Some("interact") => AuthRetry::Interact,
         _ => {
             b.error(line, "must be `none`, `nointeract` or `interact`");
-            false
+            AuthRetry::No
         }
     }
 }

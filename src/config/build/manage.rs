@@ -37,6 +37,9 @@ pub(super) fn management(b: &mut Build<'_>) -> Option<Management> {
         if let Some(hold) = hold {
             b.error(hold, "needs `management`, or nobody could release the hold");
         }
+        if let Some(line) = b.line("management-query-passwords") {
+            b.error(line, "needs `management`, or nobody could be asked");
+        }
         return None;
     };
     let listen = listen(b, line)?;
@@ -48,7 +51,8 @@ pub(super) fn management(b: &mut Build<'_>) -> Option<Management> {
         let who = if address.ip().is_loopback() { "every user of this host" } else { "everybody" };
         b.warn(line, format!("{who} may connect; name a file with a password after the port"));
     }
-    Some(Management { listen, password, hold: hold.is_some(), log_lines, client })
+    let (hold, query) = (hold.is_some(), b.has("management-query-passwords"));
+    Some(Management { listen, password, hold, query, log_lines, client })
 }
 
 fn listen(b: &mut Build<'_>, line: &Line) -> Option<ManagementAddress> {
@@ -147,6 +151,7 @@ mod tests {
         assert!(server("management localhost 7505").warnings[0].to_string().contains("every user"));
         for (lines, why) in [
             ("management-hold", "nobody could release"),
+            ("management-query-passwords", "nobody could be asked"),
             ("management example.net 7505", "needs an IP address"),
             ("management ::1 0", "needs a number"),
             ("management ::1 7505 stdin", "nobody can be asked"),

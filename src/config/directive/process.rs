@@ -32,7 +32,7 @@ super::rows! { "Process, log, scripts, management";
 "management-forget-disconnect", 0, 0, [BOTH], Ignored("no passwords are kept for it"), "forget passwords when management leaves";
 "management-hold", 0, 0, [BOTH], Done, "wait for management before starting";
 "management-log-cache", 1, 1, [BOTH], Done, "log lines kept for management";
-"management-query-passwords", 0, 0, [BOTH], Refused("not supported; use `auth-user-pass FILE`"), "ask management for passwords";
+"management-query-passwords", 0, 0, [BOTH], Done, "ask management for a client's user name and password, and for answers to challenges";
 "management-query-proxy", 0, ANY, [CLIENT], Refused("proxies are not supported"), "ask management for a proxy";
 "management-query-remote", 0, 0, [CLIENT], Refused("not supported; list the remotes in the file"), "ask management for the remote";
 "management-signal", 0, 0, [BOTH], Refused("not supported; stop sixgate with a signal or the service manager"), "restart when management leaves";

@@ -59,14 +59,19 @@ fn what_is_wrong_with_a_block_is_told_where_it_stands() {
 fn ways_to_keep_trying() {
     let role = |lines: &str| client_role(&client(lines)).clone();
     let usual = role("");
-    assert_eq!((usual.retry_max, usual.resolve_retry, usual.auth_retry), (None, None, false));
+    assert_eq!((usual.retry_max, usual.resolve_retry), (None, None));
+    assert!(usual.auth_retry == AuthRetry::No && !usual.forgets);
     let other = role(
         "connect-retry-max 5\nresolv-retry 60\nauth-retry nointeract\nremote-random-hostname\nremote-random",
     );
     assert_eq!((other.retry_max, other.resolve_retry), (Some(5), Some(secs(60))));
-    assert!(other.auth_retry && other.random_hostname && other.remote_random);
+    assert_eq!(other.auth_retry, AuthRetry::Again);
+    assert!(other.random_hostname && other.remote_random);
     assert_eq!(role("connect-retry-max unlimited\nresolv-retry infinite").retry_max, None);
-    assert_eq!(client("auth-retry interact").warnings.len(), 1);
+    let asking = role("auth-retry interact\nauth-nocache");
+    assert!(asking.auth_retry == AuthRetry::Interact && asking.forgets);
+    assert_eq!(role("auth-retry none").auth_retry, AuthRetry::No);
+    assert!(problems("remote x\nauth-retry maybe").contains("`none`, `nointeract` or"));
     assert!(problems("remote x\nresolv-retry soon").contains("`resolv-retry`: needs a number"));
 }
 

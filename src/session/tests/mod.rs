@@ -161,7 +161,7 @@ pub(super) fn session_config(role: Role, tls: &Tls) -> SessionConfig {
         timers: timers(),
         options: "V4,dev-type tun".to_owned(),
         peer_info: "IV_VER=test\nIV_PROTO=990\n".to_owned(),
-        credentials: Login::new(Some(("user".to_owned(), "secret".to_owned()))),
+        credentials: Login::new(Some(("user".to_owned(), "secret".to_owned().into()))),
         control_mtu: CONTROL_MTU,
         send_window: SEND_WINDOW,
     }

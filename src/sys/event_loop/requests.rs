@@ -139,6 +139,10 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                 let reply = Reply::HookPending { ticket, timeout, method: String::new(), message };
                 self.shell.engine.handle_reply(now, reply);
             }
+            Action::Login { username, password } => {
+                let login = Ok((username, password.0));
+                self.shell.engine.handle_reply(now, Reply::Login(login));
+            }
             Action::Verb(verb) => logger::set_verb(verb),
             Action::Signal(signal) => {
                 let signal = match signal {

@@ -204,6 +204,9 @@ impl End {
             | Command::NeverMind(_)
             | Command::SavePool(_)
             | Command::KeepReachable(_)
+            | Command::AskLogin(_)
+            | Command::NewPort
+            | Command::LoginRefused(_)
             | Command::SaveDelegations(_)
             | Command::Introduce(_)
             | Command::Route { .. }

@@ -1,7 +1,20 @@
-//! `static-challenge`: a second factor that is asked for together with the password [7.5].
+//! What goes with a client's user name and password: `static-challenge`, a second factor that is asked for
+//! together with them, and `auth-retry` [7.5, 10.1].
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+
+/// What a client does when the server refuses it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AuthRetry {
+    /// It ends.
+    #[default]
+    No,
+    /// It tries again.
+    Again,
+    /// It asks for user name and password again, if they were asked for.
+    Interact,
+}
 
 /// `static-challenge`.
 #[derive(Debug, Clone, PartialEq, Eq)]
