@@ -9,6 +9,7 @@ mod answer;
 mod delegated;
 mod exported;
 mod interface;
+mod own;
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -30,7 +31,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 
-use self::answer::{read_address, read_assigned, read_own_address, read_route, read_table_route};
+use self::answer::{read_address, read_assigned, read_route, read_table_route};
 
 pub use self::answer::Listed;
 pub use self::exported::Exported;
@@ -244,15 +245,6 @@ impl Netlink {
         result
     }
 
-    fn has_own(&mut self, route: &Route) -> bool {
-        let same = |own: &Route| {
-            (own.destination, own.gateway) == (route.destination.trunc(), route.gateway)
-                && (route.interface == 0 || own.interface == route.interface)
-        };
-        let own = self.own_routes(route.destination.addr().is_ipv6()).unwrap_or_default();
-        own.iter().any(|listed| same(&listed.route))
-    }
-
     /// Removes a route.
     pub fn remove_route(&mut self, route: &Route) -> io::Result<()> {
         self.execute(Request::DelRoute(route_message(route)), 0)
@@ -277,13 +269,6 @@ impl Netlink {
         Ok(listed.filter(|listed| listed.usable).map(|listed| listed.route).collect())
     }
 
-    /// The routes there that have our mark, whether they work or not.
-    pub fn own_routes(&mut self, v6: bool) -> io::Result<Vec<Listed>> {
-        let mut listed = self.table(v6)?;
-        listed.retain(|listed| listed.protocol == OURS);
-        Ok(listed)
-    }
-
     fn table(&mut self, v6: bool) -> io::Result<Vec<Listed>> {
         let mut query = RouteMessage::default();
         query.header.address_family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
@@ -294,18 +279,6 @@ impl Netlink {
             }
         })?;
         Ok(routes)
-    }
-
-    /// The addresses of an interface that have our mark.
-    pub fn own_addresses(&mut self, interface: u32) -> io::Result<Vec<Address>> {
-        let mut addresses = Vec::new();
-        let query = Request::GetAddress(AddressMessage::default());
-        self.exchange(query, NLM_F_DUMP, |kind, payload| {
-            if kind == libc::RTM_NEWADDR {
-                addresses.extend(read_own_address(payload, interface, OURS));
-            }
-        })?;
-        Ok(addresses)
     }
 
     /// All interface addresses with the prefix length of their network, and whose they are.

@@ -215,7 +215,7 @@ fn serve<E: Engine, U: Upkeep<E>>(
     }
     let tun = TunDevice::open(config.device.name.as_deref(), config.device.offload)?;
     let mut tunnel = TunnelConfig::new(tun.name(), tun.index())?;
-    tunnel.give_back(tun.found());
+    tunnel.begin(tun.found());
     let mut hooks = Hooks::new(config.hooks.clone(), config.timers.handshake);
     hooks.set_device(tun.name());
     if let Some(settings) = &settings {

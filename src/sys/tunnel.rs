@@ -35,10 +35,9 @@ pub struct TunnelConfig {
 }
 
 impl TunnelConfig {
-    /// Changes nothing yet, but for removing what a process that was killed has left behind.
+    /// Changes nothing yet.
     pub fn new(name: &str, interface: u32) -> Result<Self, String> {
-        let mut netlink = Netlink::open().map_err(|error| format!("netlink: {error}"))?;
-        leftovers::remove(&mut netlink, interface);
+        let netlink = Netlink::open().map_err(|error| format!("netlink: {error}"))?;
         Ok(Self {
             netlink,
             name: name.to_owned(),
@@ -51,8 +50,10 @@ impl TunnelConfig {
         })
     }
 
-    /// The device was there before us, in this state; it is to be so again at the end.
-    pub fn give_back(&mut self, found: Option<Link>) {
+    /// Removes what a process that was killed has left behind. If the device was there before us, it is to
+    /// be again as it was `found`, at the end.
+    pub fn begin(&mut self, found: Option<Link>) {
+        leftovers::remove(&mut self.netlink, self.interface);
         self.found = found;
     }
 

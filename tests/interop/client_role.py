@@ -282,12 +282,55 @@ def asked_to_end(t):
         shutil.rmtree(folder)
 
 
+def name_servers_stay(t):
+    """`bypass-dns`: the host's own name servers are reached as before."""
+    host = t.net.clients[0]
+    host.ip("route add default via 203.0.113.77")
+    before = network(host)
+    folder = Path("/etc/netns") / host.namespace
+    folder.mkdir(parents=True)
+    try:
+        (folder / "resolv.conf").write_text("nameserver 198.51.100.53\n")
+        for flag, device in (("bypass-dns", "eth0"), ("", "tun0")):
+            server = t.server(f'push "redirect-gateway def1 {flag}"', 'push "route-gateway 10.8.0.1"')
+            peer = client(t)
+            if f" dev {device} " not in host.run("ip", "route", "get", "198.51.100.53").stdout:
+                raise Failure(f"with '{flag}' the name server is not reached by {device}")
+            if " dev tun0 " not in host.run("ip", "route", "get", "198.51.100.54").stdout:
+                raise Failure("its neighbour does not go into the tunnel")
+            peer.stop()
+            unchanged(t, before)
+            server.process.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+def impostors(t):
+    """A certificate of the right authority that is not the server's, and a server of another name."""
+    before = network(t.net.clients[0])
+    folder = t.shared.authority.dir
+    for identity, lines, why in (
+        ((folder / "client2.key", folder / "client2.crt"), (), "certificate of 'client2' is for clients, not servers"),
+        (None, ("verify-x509-name gateway name",), "'server'.*that verify-x509-name asks for"),
+    ):
+        server = t.server(identity=identity)
+        peer = client(t, *lines, up=False)
+        peer.process.expect(why)
+        if peer.process.seen(peer.UP):
+            raise Failure("it is taken for the server")
+        peer.stop()
+        unchanged(t, before)
+        server.process.stop()
+
+
 stock(refused_at_a_renegotiation, "refused-at-a-renegotiation")
 stock(kernel_refuses_the_address, "kernel-refuses-the-address")
 stock(kernel_refuses_a_route, "kernel-refuses-a-route")
 stock(killed(False), "killed")
 stock(killed(True), "killed.persistent-device")
 stock(asked_to_end, "asked-to-end")
+stock(name_servers_stay, "name-servers-stay")
+stock(impostors, "impostors")
 stock(server_says_halt, "server-says-halt")
 stock(server_is_gone_for_good, "server-is-gone-for-good")
 stock(read_again_and_stopped, "read-again-and-stopped")

@@ -37,7 +37,7 @@ super::rows! { "Device, socket, peer";
 "multihome", 0, 1, [BOTH], Ignored("answers always leave from the address that was asked"), "answer from the address that was asked";
 "nobind", 0, 0, [BOTH BLOCK], Done, "let the system choose the local port";
 "passtos", 0, 0, [BOTH PUSHED], Ignored("the traffic class is not copied to the outer packet, so that nothing about the inside shows outside"), "copy the traffic class of tunnel packets to the outside";
-"persist-local-ip", 0, 0, [BOTH], Ignored("the socket stays open across reconnections"), "keep the local address across restarts";
+"persist-local-ip", 0, 0, [BOTH], Ignored("`local` names the address for good"), "keep the local address across restarts";
 "persist-remote-ip", 0, 0, [BOTH], Ignored("names are resolved again at each attempt"), "keep the server's address across restarts";
 "persist-tun", 0, 0, [BOTH PUSHED], Done, "keep addresses and routes while reconnecting, so that nothing goes around the tunnel";
 "port", 1, 1, [BOTH BLOCK], Done, "UDP port, local and remote; 1194 by default";

@@ -227,7 +227,7 @@ fn a_device_that_was_there_before_is_as_it_was() {
         let netlink = Netlink::open().unwrap();
         let tun = TunDevice::open(Some("tun7"), false).unwrap();
         let mut tunnel = TunnelConfig::new(tun.name(), tun.index()).unwrap();
-        tunnel.give_back(tun.found());
+        tunnel.begin(tun.found());
         let index = tun.index();
         tunnel.apply(&everything(ip("192.0.2.1"))).unwrap();
         assert_eq!(netlink.link(index).unwrap(), Link { mtu: 1400, up: true });
@@ -256,6 +256,7 @@ fn what_a_killed_process_left_is_mended_by_the_next() {
         let start = |server: &str| {
             let tun = TunDevice::open(Some("tun7"), false).unwrap();
             let mut tunnel = TunnelConfig::new(tun.name(), tun.index()).unwrap();
+            tunnel.begin(None);
             let mut settings = everything(ip(server));
             // By a router of the host's own, and around the tunnel.
             settings.routes.push(TunnelRoute {
@@ -303,6 +304,7 @@ fn two_tunnels_to_one_server_leave_each_other_the_way() {
     let start = |name: &str, settings: &TunnelSettings| {
         let tun = TunDevice::open(Some(name), false).unwrap();
         let mut tunnel = TunnelConfig::new(tun.name(), tun.index()).unwrap();
+        tunnel.begin(None);
         tunnel.apply(settings).unwrap();
         (tunnel, tun)
     };
