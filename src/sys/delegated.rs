@@ -202,7 +202,7 @@ mod tests {
         }
         // The process was killed: the next one has the address, and takes it back.
         delegated.revert(&mut netlink);
-        delegated.apply(&mut netlink, &settings(Some("fd00:d:0:20::/60")));
+        delegated.apply(&mut netlink, tun.index(), &settings(Some("fd00:d:0:20::/60")));
         let mut delegated = Delegated::default();
         delegated.apply(&mut netlink, tun.index(), &settings(Some("fd00:d:0:20::/60")));
         delegated.apply(&mut netlink, tun.index(), &settings(None));
