@@ -316,8 +316,9 @@ fn the_token_of_nobody_in_particular_is_not_good_for_a_name() {
         external: false,
         secret: Some(TokenKey::parse(&secret).unwrap()),
     };
-    let start = Net::new(0).now.unix;
-    let tokens = Tokens::new(&policy, &mut Seeded(1));
+    let start = Net::new(0).now;
+    let tokens = Tokens::new(&policy, start, &mut Seeded(1));
+    let start = start.unix;
     let given = |name| tokens.issue(TokenSession::begin(start, &mut Seeded(2)), name, start);
     let login = |token: &str| format!("<auth-user-pass>\njo\n{token}\n</auth-user-pass>\n");
     let lines = format!(
