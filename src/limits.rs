@@ -82,10 +82,18 @@ pub const MAX_CLIENTS: usize = 1024;
 /// Prefixes of the line that are routed at once, old ones among them; 36 bytes each, and each is
 /// looked at for every IPv6 packet.
 pub const MAX_LINE_PREFIXES: usize = 4;
-/// Datagrams of strangers per second that cryptography is spent on, an HMAC over some 50 bytes each.
-/// What comes beyond waits for its retransmission, a genuine first packet too: a lower number spares
-/// clients there are, a higher one lets new clients in under a heavier flood.
+/// Datagrams of strangers per second that cryptography is spent on, an HMAC over some 50 bytes each; longer
+/// ones count as several ([`stranger_cost`]). What comes beyond waits for its retransmission, a genuine first
+/// packet too: a lower number spares clients there are, a higher one lets new clients in under a heavier
+/// flood. `benches/floods` measures what is left for clients.
 pub const STRANGERS_PER_SECOND: u32 = 3000;
+/// Bytes that cost about as much as looking at a datagram at all.
+const STRANGER_UNIT: usize = 128;
+
+/// What a datagram counts in [`STRANGERS_PER_SECOND`]: wrapped client keys are long, and so is an HMAC over them.
+pub const fn stranger_cost(len: usize) -> u32 {
+    len.div_ceil(STRANGER_UNIT) as u32
+}
 /// Sessions that have not authenticated yet, in all.
 pub const MAX_HALF_OPEN: usize = 64;
 /// States that the management interface remembers; up to 150 bytes each.

@@ -21,12 +21,17 @@ impl RateLimit {
 
     /// Counts one event if it is within the limit; says whether it is.
     pub fn allow(&mut self, now: Instant) -> bool {
+        self.spend(now, 1)
+    }
+
+    /// Counts an event that is worth several, of which the last may be beyond the limit.
+    pub fn spend(&mut self, now: Instant, cost: u32) -> bool {
         if now.since(self.since) >= self.period {
             self.since = now;
             self.count = 0;
         }
         let within = self.count < self.most;
-        self.count = self.count.saturating_add(u32::from(within));
+        self.count = self.count.saturating_add(if within { cost } else { 0 });
         within
     }
 
@@ -50,6 +55,14 @@ mod tests {
         assert!(limit.allow(at(4)));
         assert!(!limit.allow(at(9)));
         assert!(limit.allow(at(11)), "a new period");
+    }
+
+    #[test]
+    fn dear_events_use_it_up_faster() {
+        let mut limit = RateLimit::new(5, Duration::from_secs(10));
+        let now = Instant::from_millis(1000);
+        assert!(limit.spend(now, 3) && limit.spend(now, 3), "a beginning is enough");
+        assert!(!limit.spend(now, 1));
     }
 
     #[test]

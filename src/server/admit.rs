@@ -19,7 +19,7 @@ use core::time::Duration;
 use crate::buf::PacketMut;
 use crate::config::{Config, ServerRole};
 use crate::engine::{DropReason, Endpoint};
-use crate::limits::{CONTROL_MTU, STRANGERS_PER_SECOND};
+use crate::limits::{CONTROL_MTU, STRANGERS_PER_SECOND, stranger_cost};
 use crate::random::Random;
 use crate::rate::RateLimit;
 use crate::server::cookie::Cookies;
@@ -147,7 +147,7 @@ impl Gate {
             false => datagram.len(),
         };
         let (packet, trailer) = datagram.split_at_checked(packet).unwrap_or((datagram, &[]));
-        if !self.affords(now) {
+        if !self.affords(now, datagram.len()) {
             return Err(DropReason::RateLimited);
         }
         let (key, carried) = self.key_for(header.opcode, trailer)?;
@@ -170,8 +170,8 @@ impl Gate {
     }
 
     /// Whether there is time for the cryptography of one more packet that nobody has vouched for.
-    pub fn affords(&mut self, now: Now) -> bool {
-        self.work.allow(now.mono)
+    pub fn affords(&mut self, now: Now, len: usize) -> bool {
+        self.work.spend(now.mono, stranger_cost(len))
     }
 
     /// The answer to the last knock, appended to `out`.

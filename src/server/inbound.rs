@@ -47,7 +47,7 @@ impl Server {
         }
         // A client that moves is rare, and its number no secret: whoever uses it from elsewhere has
         // no more of our time than a stranger.
-        if entry.endpoint().peer != from.peer && !self.gate.affords(now) {
+        if entry.endpoint().peer != from.peer && !self.gate.affords(now, packet.len()) {
             return Err(DropReason::RateLimited);
         }
         let payload = entry.peer.session.open(now, packet)?;
