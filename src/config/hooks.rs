@@ -55,20 +55,43 @@ pub struct Hooks {
 impl Hooks {
     /// Whether there are any scripts.
     pub fn any(&self) -> bool {
-        let programs = [
-            &self.up,
-            &self.down,
-            &self.route_up,
-            &self.route_pre_down,
-            &self.ipchange,
-            &self.tls_verify,
-            &self.tls_crypt_v2_verify,
-            &self.auth_user_pass_verify,
-            &self.client_connect,
-            &self.client_disconnect,
-            &self.learn_address,
-        ];
-        programs.into_iter().any(Option::is_some)
+        // All fields by name, so that a new one is not forgotten: a process without scripts may not
+        // run any program.
+        let Self {
+            up,
+            down,
+            route_up,
+            route_pre_down,
+            dns_updown,
+            ipchange,
+            tls_verify,
+            tls_crypt_v2_verify,
+            auth_user_pass_verify,
+            client_connect,
+            client_disconnect,
+            learn_address,
+            password_by: _,
+            variables: _,
+            folder: _,
+            down_first: _,
+            at_restart: _,
+        } = self;
+        [
+            up,
+            down,
+            route_up,
+            route_pre_down,
+            dns_updown,
+            ipchange,
+            tls_verify,
+            tls_crypt_v2_verify,
+            auth_user_pass_verify,
+            client_connect,
+            client_disconnect,
+            learn_address,
+        ]
+        .into_iter()
+        .any(Option::is_some)
     }
 
     /// Sets the variable `config`, unless the configuration does.

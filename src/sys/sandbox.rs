@@ -15,6 +15,8 @@ pub enum Filter {
     On,
     /// Scripts may need what it refuses.
     Scripts,
+    /// The kernel has none.
+    Kernel,
     /// This program was built without it.
     Unknown,
 }
@@ -25,6 +27,7 @@ impl Filter {
         match self {
             Self::On => "on",
             Self::Scripts => "off: there are scripts",
+            Self::Kernel => "off: not in this kernel",
             Self::Unknown => "off: not for this processor",
         }
     }
@@ -34,12 +37,19 @@ impl Filter {
 #[cfg(all(feature = "seccomp", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub fn enter(hooks: &Hooks) -> Result<Filter, String> {
     use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
-    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+    use seccompiler::{BpfProgram, Error, SeccompAction, SeccompFilter, TargetArch};
 
     /// Not permitted, as for those without the privilege.
     const REFUSED: SeccompAction = SeccompAction::Errno(libc::EPERM as u32);
 
+    /// Filters pile up; the first one stays in force at every fresh start within the process.
+    static ENTERED: AtomicBool = AtomicBool::new(false);
+
+    if ENTERED.load(Ordering::Relaxed) {
+        return Ok(Filter::On);
+    }
     if hooks.any() {
         return Ok(Filter::Scripts);
     }
@@ -53,9 +63,19 @@ pub fn enter(hooks: &Hooks) -> Result<Filter, String> {
         .and_then(TryInto::<BpfProgram>::try_into)
         .map_err(|error| format!("system call filter: {error}"))?;
     match seccompiler::apply_filter_all_threads(&program) {
-        Ok(()) => Ok(Filter::On),
+        Ok(()) => {
+            ENTERED.store(true, Ordering::Relaxed);
+            Ok(Filter::On)
+        }
+        Err(Error::Prctl(error) | Error::Seccomp(error)) if lacks(&error) => Ok(Filter::Kernel),
         Err(error) => Err(format!("the system call filter is not taken: {error}")),
     }
+}
+
+/// How a kernel, or an emulator, answers that has no such thing.
+#[cfg(all(feature = "seccomp", any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn lacks(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL))
 }
 
 /// There is none to put in force.
