@@ -145,16 +145,7 @@ fn number_of(net: Ipv6Net) -> u128 {
 
 /// The kernel's routes as the shell was told them.
 fn kernel(net: &Net) -> BTreeSet<IpNet> {
-    let mut routes = BTreeSet::new();
-    for command in &net.nodes[0].commands {
-        let news = match command {
-            Command::Route { net, up: true } => routes.insert(*net),
-            Command::Route { net, up: false } => routes.remove(net),
-            _ => true,
-        };
-        assert!(news, "comes or goes twice: {command:?}");
-    }
-    routes
+    clients::shown(net).1
 }
 
 fn arrivals(net: &Net) -> usize {
@@ -313,14 +304,11 @@ fn random_changes_leave_no_stale_network_and_never_two_clients_with_one() {
                     model.connected.insert(name.to_owned(), node);
                 }
                 (0, Some(node)) => {
-                    net.reply(node, Reply::Shutdown);
-                    net.run(5_000);
-                    net.nodes[node].off = true;
+                    clients::leave(&mut net, node);
                     model.connected.remove(name);
                 }
                 (1, Some(node)) => {
-                    net.nodes[node].off = true;
-                    net.run(130_000);
+                    clients::vanish(&mut net, node);
                     model.connected.remove(name);
                 }
                 _ => {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use common::Seeded;
-use common::clients::{self, SERVER};
+use common::clients::{self, SERVER, shown};
 use common::net::Net;
 use common::packets::echo;
 use common::pki::{Site, load};
@@ -127,22 +127,6 @@ impl Model {
     }
 }
 
-/// What the server has asked the shell to show to neighbours, and to route, and not taken back.
-fn shown(net: &Net) -> (BTreeSet<Ipv6Addr>, BTreeSet<IpNet>) {
-    let (mut neighbours, mut routes) = (BTreeSet::new(), BTreeSet::new());
-    for command in &net.nodes[0].commands {
-        let news = match command {
-            Command::Neighbour { address, up: true } => neighbours.insert(*address),
-            Command::Neighbour { address, up: false } => neighbours.remove(address),
-            Command::Route { net, up: true } => routes.insert(*net),
-            Command::Route { net, up: false } => routes.remove(net),
-            _ => true,
-        };
-        assert!(news, "comes or goes twice: {command:?}");
-    }
-    (neighbours, routes)
-}
-
 fn check(net: &mut Net, model: &mut Model) {
     for (name, node) in &model.connected {
         let own = settings(net, *node).clone();
@@ -244,15 +228,12 @@ fn random_changes_leave_no_stale_route_and_never_two_clients_with_one_address() 
                 }
                 // It says goodbye.
                 (0, Some(node)) => {
-                    net.reply(node, Reply::Shutdown);
-                    net.run(5_000);
-                    net.nodes[node].off = true;
+                    clients::leave(&mut net, node);
                     model.connected.remove(name);
                 }
                 // It vanishes, which is noticed after a while.
                 (1, Some(node)) => {
-                    net.nodes[node].off = true;
-                    net.run(130_000);
+                    clients::vanish(&mut net, node);
                     model.connected.remove(name);
                 }
                 _ => change_prefixes(&mut net, &mut model, &mut random),

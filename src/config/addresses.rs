@@ -90,8 +90,8 @@ pub struct Export {
 }
 
 impl Export {
-    /// Where nothing else is said; the number of the protocol is nobody else's in iproute2's list.
-    pub const USUAL: Self = Self { metric: 10, table: 254, protocol: 194 };
+    /// Where nothing else is said; the number of the protocol is nobody else's, neither in iproute2's list nor in FRR.
+    pub const USUAL: Self = Self { metric: 10, table: 254, protocol: 66 };
 }
 
 /// IPv4 addresses for clients.

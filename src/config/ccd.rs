@@ -363,6 +363,9 @@ mod tests {
             assert_eq!(warnings.len(), 1, "{line}: {warnings:?}");
             assert!(warnings.iter().all(|text| text.starts_with(expected)), "{warnings:?}");
         }
+        let exported = format!("{NETWORKS}route-export\n");
+        let (_, warnings) = load_for(&exported, "iroute 10.1.0.0 255.255.0.0\n").unwrap();
+        assert!(warnings.is_empty(), "routed while it is there: {warnings:?}");
         let (settings, warnings) = load_for("", "ifconfig-ipv6-push fd00:1::9/64\n").unwrap();
         assert!(warnings.iter().any(|text| text.contains("no IPv6")), "{warnings:?}");
         assert_eq!(settings.v6, None);

@@ -77,6 +77,17 @@ impl Line {
             log::warn!("more than {MAX_LINE_PREFIXES} prefixes at once: the rest is not routed");
             prefixes.truncate(MAX_LINE_PREFIXES);
         }
+        // What is part of two prefixes would lead to two clients: the better one has it.
+        for at in 1..prefixes.len() {
+            let (better, rest) = prefixes.split_at_mut(at);
+            if let Some(prefix) = rest.first_mut()
+                && better.iter().any(|other| {
+                    whole(other).contains(&prefix.net) || whole(prefix).contains(&other.net)
+                })
+            {
+                prefix.bits = 64;
+            }
+        }
         self.valid = prefixes;
         let shape = |prefix: LinePrefix| (prefix.net, prefix.bits);
         before.map(shape) != self.current.map(shape)
@@ -132,8 +143,7 @@ impl Line {
 
     /// The prefix of the moment that parts are cut out of, if it is large enough for that.
     pub(super) fn room(&self) -> Option<Ipv6Net> {
-        let prefix = self.current.filter(|prefix| self.has_parts(prefix))?;
-        Ipv6Net::new(prefix.net.addr(), prefix.bits).ok()
+        self.current.filter(|prefix| self.has_parts(prefix)).map(|prefix| whole(&prefix))
     }
 
     /// A client's part in a prefix of the line, unless that is too small for its number.
@@ -142,7 +152,10 @@ impl Line {
         let number = net.network().to_bits() ^ pool.network().to_bits();
         let fits = self.has_parts(prefix) && number & !rest(prefix.bits) == 0;
         let bits = prefix.net.network().to_bits() | number;
-        Ipv6Net::new(Ipv6Addr::from_bits(bits), net.prefix_len()).ok().filter(|_| fits)
+        let part = Ipv6Net::new(Ipv6Addr::from_bits(bits), net.prefix_len()).ok()?;
+        // Clients' addresses are nobody's network.
+        let free = !self.valid.iter().any(|other| part.contains(&other.net));
+        (fits && free).then_some(part)
     }
 
     /// The network that a client with this one in the tables is told.
@@ -178,6 +191,11 @@ impl Line {
 
 const fn half(address: Ipv6Addr) -> u64 {
     (address.to_bits() >> 64) as u64
+}
+
+/// All of a prefix.
+fn whole(prefix: &LinePrefix) -> Ipv6Net {
+    Ipv6Net::new(prefix.net.addr(), prefix.bits).unwrap_or(prefix.net)
 }
 
 /// The bits behind a prefix of this length.
@@ -279,6 +297,12 @@ mod tests {
         assert!(line.update(at(0), vec![prefix("2001:db8:c::/64", 9)]));
         assert_eq!((line.told_net(second), line.parts(second).count()), (second, 0));
         assert_eq!(line.told_net(net("fd00:77::/60")), net("fd00:77::/60"), "not one of ours");
+        // Of two that overlap, one is cut up, around the addresses in the other.
+        line.update(at(0), vec![prefix("2001:db8:d::/56", 9), prefix("2001:db8:d:20::/58", 0)]);
+        assert_eq!(line.parts(tenth).collect::<Vec<_>>(), [net("2001:db8:d:a0::/60")]);
+        assert_eq!((line.parts(second).count(), line.told_net(second)), (0, second));
+        assert_eq!(canonical(&line, "2001:db8:d:20::77"), ip("fd00:6::77"));
+        assert_eq!(canonical(&line, "2001:db8:d:30::77"), ip("fd9a:0:0:30::77"));
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! A server as node 0 of a network, what it knows of its clients from their files, and clients that
 //! join it.
 
+use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
 use std::path::Path;
 
+use ipnet::IpNet;
 use sixgate::config::{ClientSettings, Config, Role, ccd};
+use sixgate::engine::{Command, Reply};
 use sixgate::server::Server;
 
 use super::Seeded;
@@ -54,4 +58,33 @@ pub fn join(net: &mut Net, site: &Site, name: &str, extra: &str, seed: u64) -> u
     let node = add(net, site, name, extra, seed);
     assert!(net.run_until(20_000, |net| net.nodes[node].settings.is_some()), "{name} is not up");
     node
+}
+
+/// Has a client say goodbye.
+pub fn leave(net: &mut Net, node: usize) {
+    net.reply(node, Reply::Shutdown);
+    net.run(5_000);
+    net.nodes[node].off = true;
+}
+
+/// Has a client vanish, and waits until that is noticed.
+pub fn vanish(net: &mut Net, node: usize) {
+    net.nodes[node].off = true;
+    net.run(130_000);
+}
+
+/// What the server has asked the shell to show to neighbours, and to route, and not taken back.
+pub fn shown(net: &Net) -> (BTreeSet<Ipv6Addr>, BTreeSet<IpNet>) {
+    let (mut neighbours, mut routes) = (BTreeSet::new(), BTreeSet::new());
+    for command in &net.nodes[0].commands {
+        let news = match command {
+            Command::Neighbour { address, up: true } => neighbours.insert(*address),
+            Command::Neighbour { address, up: false } => neighbours.remove(address),
+            Command::Route { net, up: true } => routes.insert(*net),
+            Command::Route { net, up: false } => routes.remove(net),
+            _ => true,
+        };
+        assert!(news, "comes or goes twice: {command:?}");
+    }
+    (neighbours, routes)
 }

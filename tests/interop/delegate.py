@@ -132,6 +132,8 @@ def follows_the_line(which: str):
         line.give(FIRST, 56)
         client.wait_up_again(mark)
         settle(t, "2001:db8:a:10")
+        if "keep their tunnel: 1" not in reload(server):
+            raise Failure("a configuration that is the same costs a connection")
         host = t.net.clients[1]
         if which == "own":
             # Where the server pushes no route to: the world, which the host has its address for.

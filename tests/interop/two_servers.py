@@ -20,7 +20,7 @@ from lib.process import Failure
 V4 = "10.8.0.77"
 V6 = "fd00:10:8::77"
 BEHIND = "192.168.77.0/24"
-PROTOCOL = 194
+PROTOCOL = 66
 STEADY = ROOT / "tests" / "interop" / "lib" / "steady.py"
 
 # What README recommends: a client that is here is preferred to what others say of it.
@@ -84,6 +84,7 @@ def pair(t):
     client, second, *hosts = t.net.clients
     folder = t.dir / "ccd"
     folder.mkdir()
+    # `route`, as `client set` writes it, is for other clients; the kernel's own route comes and goes.
     (folder / "client1").write_text(f"ifconfig-push {V4} 255.255.255.0\nifconfig-ipv6-push {V6}/64\n"
                                     "iroute 192.168.77.0 255.255.255.0\nroute 192.168.77.0 255.255.255.0\n")
     routers = [Router(t, 1, t.net.server, hosts[0]), Router(t, 2, second, hosts[1])]

@@ -210,7 +210,8 @@ fn networks_of<'a>(b: &mut Build<'a>, v4: &str, v6: &str) -> Vec<(&'a Line, IpNe
 fn behind(b: &mut Build<'_>, role: &ServerRole, published: &[IpNet]) -> Vec<IpNet> {
     let found = networks_of(b, "iroute", "iroute-ipv6");
     for (line, net) in &found {
-        if !is_routed(role, *net) && !published.contains(net) {
+        // `route-export` has a route for each network while its client is there.
+        if !is_routed(role, *net) && !published.contains(net) && role.export.is_none() {
             let wanted = match net {
                 IpNet::V4(net) => format!("route {} {}", net.network(), net.netmask()),
                 IpNet::V6(net) => format!("route-ipv6 {net}"),
