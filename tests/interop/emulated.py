@@ -11,21 +11,22 @@ from lib.process import Failure
 
 TRIPLE = "mips-unknown-linux-musl"
 PROGRAM = ROOT / "target/cross" / TRIPLE / "router/sixgate"
+SERVER_ONLY = PROGRAM.with_name("sixgate-server")
 EMULATOR = ["qemu-mips-static", "-cpu", "24Kc"]
 
 
-def serve(t, *lines: str):
+def serve(t, *lines: str, program=PROGRAM):
     """The server, once it listens."""
-    if not PROGRAM.exists():
-        raise Failure(f"no {PROGRAM}: run 'cross/build {TRIPLE}'")
+    if not program.exists():
+        raise Failure(f"no {program}: run 'cross/build {TRIPLE}', and again with --no-default-features")
     server = t.server("sixgate-offload off", *lines, wrap="tls-crypt-v2", start=False)
-    server.process = t.process(server.host.inside(*EMULATOR, PROGRAM, "run", server.config), "server")
+    server.process = t.process(server.host.inside(*EMULATOR, program, "run", server.config), "server")
     server.wait_bound()
     return server
 
 
-def tunnel(t) -> None:
-    server = serve(t)
+def tunnel(t, program=PROGRAM) -> None:
+    server = serve(t, program=program)
     for transport in (4, 6):
         client = t.client(wrap="tls-crypt-v2", transport=transport)
         t.ping_server(client)
@@ -47,6 +48,32 @@ def renegotiation(t) -> None:
     server.alive()
 
 
+def server_only(t) -> None:
+    """The build without any feature: makes keys and profiles, serves, is smaller, and says what it cannot do."""
+    state = t.dir / "state"
+
+    def sixgate(*arguments, status: int = 0) -> str:
+        done = t.net.server.run(*EMULATOR, SERVER_ONLY, *arguments, check=False, timeout=60)
+        if done.returncode != status:
+            raise Failure(f"{arguments}: status {done.returncode}\n{done.stdout}")
+        return done.stdout
+
+    tunnel(t, SERVER_ONLY)
+    sixgate("init", "--dir", state, "--endpoint", "203.0.113.1")
+    profile = sixgate("client", "add", "phone", "--dir", state, "--out", "-")
+    if "remote 203.0.113.1 1194" not in profile or "<tls-crypt-v2>" not in profile:
+        raise Failure(profile)
+    sixgate("check", state / "server.conf")
+    text = sixgate("run", t.write("phone.ovpn", profile), status=1)
+    if "built without the client role" not in text:
+        raise Failure(f"a client's configuration is refused without saying so:\n{text}")
+    sizes = [file.stat().st_size for file in (SERVER_ONLY, PROGRAM)]
+    print(f"        server only: {sizes[0]} bytes, with everything {sizes[1]}")
+    if sizes[0] >= sizes[1]:
+        raise Failure("the server alone is not smaller")
+
+
 # Only when asked for: they need what cross/build makes.
 add("emulated", "tunnel", tunnel, own=True, asked=True)
+add("emulated", "server-only", server_only, own=True, asked=True)
 add("emulated", "renegotiation", renegotiation, own=True, asked=True)
