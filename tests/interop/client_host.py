@@ -43,9 +43,10 @@ def network(host) -> list[str]:
     lines = []
     for arguments in (("addr",), ("route", "show", "table", "all"), ("-6", "route", "show", "table", "all"), ("rule",), ("-6", "rule")):
         lines += host.run("ip", *arguments).stdout.splitlines()
-    # Link-local addresses come late, as they are checked for duplicates.
+    # Link-local addresses come late, as they are checked for duplicates, and so may the wire's other end.
     lines = [line for line in lines if not re.search("fe80:|Peer netns", line)]
-    return [re.sub(r"(valid_lft|preferred_lft|expires|users|age) \S+", "", line).strip() for line in lines]
+    passing = r"(valid_lft|preferred_lft|expires|users|age|state) \S+|NO-CARRIER,|,LOWER_UP"
+    return [line for line in (re.sub(passing, "", line).strip() for line in lines) if line]
 
 
 def unchanged(t, before: list[str]) -> None:
