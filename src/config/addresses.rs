@@ -91,7 +91,7 @@ pub struct Export {
 
 impl Export {
     /// Where nothing else is said; the number of the protocol is nobody else's, neither in iproute2's list nor in FRR.
-    pub const USUAL: Self = Self { metric: 10, table: 254, protocol: 66 };
+    pub const USUAL: Self = Self { metric: 10, table: 254, protocol: 67 };
 }
 
 /// IPv4 addresses for clients.

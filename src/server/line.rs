@@ -146,6 +146,11 @@ impl Line {
         self.current.filter(|prefix| self.has_parts(prefix)).map(|prefix| whole(&prefix))
     }
 
+    /// Whether the prefix of the moment should have parts and has none.
+    pub(super) fn lacks_room(&self) -> bool {
+        self.parts.is_some() && self.current.is_some() && self.room().is_none()
+    }
+
     /// A client's part in a prefix of the line, unless that is too small for its number.
     fn part(&self, prefix: &LinePrefix, net: Ipv6Net) -> Option<Ipv6Net> {
         let (pool, _) = self.parts.filter(|(pool, _)| pool.contains(&net))?;
@@ -272,8 +277,9 @@ mod tests {
         let mut line = Line::new("fd00:6::1/64".parse().unwrap(), Some(&delegate));
         let (second, tenth) = (net("fd9a:0:0:20::/60"), net("fd9a:0:0:a0::/60"));
         assert_eq!((line.told_net(second), line.room()), (second, None));
+        assert!(!line.lacks_room(), "there is no line yet");
         assert!(line.update(at(0), vec![prefix("2001:db8:a::/56", 100)]));
-        assert_eq!(line.room(), Some(net("2001:db8:a::/56")));
+        assert_eq!((line.room(), line.lacks_room()), (Some(net("2001:db8:a::/56")), false));
         assert_eq!(line.told_net(second), net("2001:db8:a:20::/60"));
         assert_eq!(line.told_net(tenth), net("2001:db8:a:a0::/60"));
         let canonical = |line: &Line, text: &str| line.canonical(ip(text).into());
@@ -296,6 +302,7 @@ mod tests {
         assert_eq!(line.told_net(tenth), net("2001:db8:b:a0::/60"));
         assert!(line.update(at(0), vec![prefix("2001:db8:c::/64", 9)]));
         assert_eq!((line.told_net(second), line.parts(second).count()), (second, 0));
+        assert!(line.lacks_room());
         assert_eq!(line.told_net(net("fd00:77::/60")), net("fd00:77::/60"), "not one of ours");
         // Of two that overlap, one is cut up, around the addresses in the other.
         line.update(at(0), vec![prefix("2001:db8:d::/56", 9), prefix("2001:db8:d:20::/58", 0)]);

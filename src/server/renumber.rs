@@ -61,6 +61,12 @@ impl Server {
                 log::info!("the line has no global prefix: clients keep their stable addresses")
             }
         }
+        if line.lacks_room() {
+            log::warn!(
+                "`delegate-ipv6 auto` needs a prefix for the device that is shorter than its parts (of netifd by \
+                 `ip6assign`); until then networks behind clients have their private ones alone"
+            );
+        }
         let clients = self.connected();
         let spread = SPREAD.max(SPREAD_PER_CLIENT * clients.len() as u32);
         for id in clients {

@@ -20,7 +20,7 @@ from lib.process import Failure
 V4 = "10.8.0.77"
 V6 = "fd00:10:8::77"
 BEHIND = "192.168.77.0/24"
-PROTOCOL = 66
+PROTOCOL = 67
 STEADY = ROOT / "tests" / "interop" / "lib" / "steady.py"
 
 # What README recommends: a client that is here is preferred to what others say of it.

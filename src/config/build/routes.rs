@@ -48,6 +48,10 @@ pub(super) fn export(b: &mut Build<'_>) -> Option<Export> {
         match (line.arg(at)?, line.arg(at + 1)) {
             ("metric", Some(_)) => export.metric = b.number(line, at + 1, 1..=MAX_METRIC)?,
             ("table", Some(_)) => export.table = b.number(line, at + 1, 1..=u32::MAX)?,
+            ("protocol", Some("66")) => {
+                b.error(line, "66 is the protocol number of all other routes of sixgate's");
+                return None;
+            }
             // Those below are the kernel's and the administrator's.
             ("protocol", Some(_)) => export.protocol = b.number(line, at + 1, 5..=255)? as u8,
             (word, _) => {
@@ -201,6 +205,7 @@ mod tests {
             ("route-export bird", "not `bird` alone"),
             ("route-export metric", "not `metric` alone"),
             ("route-export protocol 4", "a number from 5 to 255"),
+            ("route-export protocol 66", "all other routes"),
             ("route-export table main", "needs a number"),
         ] {
             let error = error_of(&format!("{OWN}{line}\n"));
