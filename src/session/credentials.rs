@@ -12,10 +12,10 @@ use rustls::sign::CertifiedKey;
 use rustls::{DistinguishedName, Error as TlsError};
 use webpki::OwnedCertRevocationList;
 use x509_cert::Certificate;
-use x509_cert::crl::CertificateList;
-use x509_cert::der::asn1::{ObjectIdentifier, UintRef};
+use x509_cert::der::asn1::{AnyRef, ObjectIdentifier, UintRef};
 use x509_cert::der::oid::db::rfc5912::{ID_EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_521_R_1};
 use x509_cert::der::{Decode as _, Reader as _, SliceReader};
+use x509_cert::time::Time;
 
 use crate::session::chain_error;
 use crate::session::verify::{Authority, RevocationList};
@@ -112,12 +112,31 @@ pub(super) fn revocation_lists(bytes: &[u8]) -> Result<Vec<RevocationList>, Stri
         let list = OwnedCertRevocationList::from_der(der).map_err(|error| {
             format!("the revocation list cannot be used: {}", chain_error::in_words(&error))
         })?;
-        let next_update = CertificateList::from_der(der).ok();
-        let next_update = next_update.and_then(|list| list.tbs_cert_list.next_update);
-        let next_update = next_update.map(|time| time.to_unix_duration());
-        Ok(RevocationList { list: list.into(), next_update })
+        Ok(RevocationList { list: list.into(), next_update: next_update(der) })
     });
     lists.collect()
+}
+
+/// `nextUpdate` of a list that webpki has read. All the entries need no reading again for that.
+fn next_update(der: &[u8]) -> Option<Duration> {
+    let mut reader = SliceReader::new(der).ok()?;
+    let time = reader.sequence(|list| {
+        let time = list.sequence(|fields| {
+            let _version: Option<u8> = fields.decode()?;
+            let _algorithm: AnyRef<'_> = fields.decode()?;
+            let _issuer: AnyRef<'_> = fields.decode()?;
+            let _this_update: Time = fields.decode()?;
+            let time: Option<Time> = fields.decode()?;
+            while !fields.is_finished() {
+                let _others: AnyRef<'_> = fields.decode()?;
+            }
+            Ok(time)
+        })?;
+        let _algorithm: AnyRef<'_> = list.decode()?;
+        let _signature: AnyRef<'_> = list.decode()?;
+        Ok(time)
+    });
+    time.ok()?.map(|time| time.to_unix_duration())
 }
 
 fn certificates(directive: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
