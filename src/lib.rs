@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! main.rs ─> sys/ ─> server/ | client/ ─> session/ ─> wire/
-//!                 leaves, pure: config/ doctor/ manage/ offload/ pki/ selftest/ buf limits random time engine
+//!                 leaves, pure: config/ doctor/ manage/ offload/ pki/ selftest/ buf limits random sorted time engine
 //! ```
 //!
 //! # The rings, and what each does not do
@@ -84,6 +84,7 @@ pub mod rate;
 pub mod selftest;
 pub mod server;
 pub mod session;
+pub mod sorted;
 pub mod sys;
 pub mod time;
 pub mod wire;

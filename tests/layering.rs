@@ -15,6 +15,7 @@ const RINGS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("random", &[]),
     ("rate", &["time"]),
+    ("sorted", &[]),
     ("buf", &["limits"]),
     ("engine", &["buf", "config", "limits", "time", "wire"]),
     // `config` here is names and plain values: ciphers, digests, the kinds of mssfix.
@@ -29,15 +30,15 @@ const RINGS: &[(&str, &[&str])] = &[
     (
         "server",
         &[
-            "buf", "config", "engine", "limits", "manage", "random", "rate", "session", "time",
-            "wire",
+            "buf", "config", "engine", "limits", "manage", "random", "rate", "session", "sorted",
+            "time", "wire",
         ],
     ),
     (
         "client",
         &[
-            "buf", "config", "engine", "limits", "manage", "random", "rate", "session", "time",
-            "wire",
+            "buf", "config", "engine", "limits", "manage", "random", "rate", "session", "sorted",
+            "time", "wire",
         ],
     ),
 ];

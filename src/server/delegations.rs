@@ -15,13 +15,13 @@
 //! only (three, say): numbers are given out from the lowest, and one that the line has no room for is
 //! exchanged at the next connect.
 
-use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::Delegate;
+use crate::sorted::SortedMap;
 
 /// The parts of a prefix, and whose they are.
 pub(super) struct Delegations {
@@ -31,7 +31,7 @@ pub(super) struct Delegations {
     follows: bool,
     /// How many parts can be used at the moment.
     room: u32,
-    taken: BTreeMap<u32, String>,
+    taken: SortedMap<u32, String>,
     /// Networks of per-client files.
     fixed: Vec<Ipv6Net>,
 }
@@ -40,7 +40,7 @@ impl Delegations {
     /// Nobody has any.
     pub(super) fn new(delegate: &Delegate) -> Self {
         let Delegate { pool, follows, bits, .. } = *delegate;
-        let (taken, fixed) = (BTreeMap::new(), Vec::new());
+        let (taken, fixed) = (SortedMap::new(), Vec::new());
         Self { pool, bits, follows, room: count(pool, bits), taken, fixed }
     }
 

@@ -6,7 +6,6 @@
 //! interfaces). A per-client file may name one instead. Two clients never share one: where a hash
 //! meets somebody else's host part, the next hash of the same name is taken.
 
-use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -14,6 +13,7 @@ use ipnet::Ipv6Net;
 use sha2::Sha256;
 
 use crate::config::Config;
+use crate::sorted::SortedMap;
 
 /// Below this are the numbers that people choose; hashes stay clear of them.
 const CHOSEN: u64 = 0x1_0000;
@@ -33,7 +33,7 @@ struct Holder {
 pub struct Hosts {
     keyed: Hmac<Sha256>,
     prefix: Ipv6Net,
-    taken: BTreeMap<u64, Holder>,
+    taken: SortedMap<u64, Holder>,
 }
 
 impl Hosts {
@@ -51,7 +51,7 @@ impl Hosts {
         let mut keyed = <Hmac<Sha256> as KeyInit>::new_from_slice(secret)
             .unwrap_or_else(|_| Hmac::new(&[0; 64].into()));
         keyed.update(b"sixgate host part\0");
-        Self { keyed, prefix: prefix.trunc(), taken: BTreeMap::new() }
+        Self { keyed, prefix: prefix.trunc(), taken: SortedMap::new() }
     }
 
     /// The host part of an address in the stable prefix.
@@ -65,13 +65,9 @@ impl Hosts {
 
     /// Keeps a host part for `name`; one that somebody holds stays with its holder until then.
     pub fn reserve(&mut self, part: u64, name: &str) {
-        let holder = self.taken.entry(part).or_insert_with(|| Holder {
-            name: name.to_owned(),
-            held: false,
-            reserved: true,
-        });
-        if !holder.held {
-            (holder.name, holder.reserved) = (name.to_owned(), true);
+        if !self.taken.get(&part).is_some_and(|holder| holder.held) {
+            let holder = Holder { name: name.to_owned(), held: false, reserved: true };
+            self.taken.insert(part, holder);
         }
     }
 
@@ -123,7 +119,7 @@ mod tests {
         Hosts {
             keyed: <Hmac<Sha256> as KeyInit>::new_from_slice(&[key]).unwrap(),
             prefix: "fd00:6::/64".parse().unwrap(),
-            taken: BTreeMap::new(),
+            taken: SortedMap::new(),
         }
     }
 
@@ -154,7 +150,7 @@ mod tests {
         hosts.release(hosts.part(other).unwrap());
         assert_eq!(hosts.taken.len(), 2, "nothing else is");
         hosts.reserve(0x20, "radio");
-        assert_eq!(hosts.taken[&0x20].name, "radio");
+        assert_eq!(hosts.taken.get(&0x20).unwrap().name, "radio");
     }
 
     #[test]

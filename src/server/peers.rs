@@ -4,11 +4,11 @@
 //! stands beside its old self until it has authenticated [3.4]. The table knows where a peer is;
 //! what a peer is, is `peer`'s business. Its order never depends on hashes, so runs repeat.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::buf::Full;
 use crate::engine::{Endpoint, PeerId};
+use crate::sorted::SortedMap;
 use crate::wire::control::SessionId;
 
 /// One peer with its whereabouts, which only the table changes.
@@ -40,7 +40,7 @@ impl<P> Entry<P> {
 /// A table of fixed capacity.
 pub struct Peers<P> {
     slots: Vec<Option<Box<Entry<P>>>>,
-    by_session: BTreeMap<(SocketAddr, SessionId), PeerId>,
+    by_session: SortedMap<(SocketAddr, SessionId), PeerId>,
 }
 
 impl<P> Peers<P> {
@@ -48,7 +48,7 @@ impl<P> Peers<P> {
     pub fn with_capacity(capacity: usize) -> Self {
         let mut slots = Vec::new();
         slots.resize_with(capacity, || None);
-        Self { slots, by_session: BTreeMap::new() }
+        Self { slots, by_session: SortedMap::new() }
     }
 
     /// Room for as many peers at least.
@@ -102,8 +102,8 @@ impl<P> Peers<P> {
     /// All peers at an address; several while one replaces another.
     pub fn at_address(&self, address: SocketAddr) -> impl Iterator<Item = PeerId> + '_ {
         let first = (address, SessionId([0; 8]));
-        let last = (address, SessionId([0xff; 8]));
-        self.by_session.range(first..=last).map(|(_, id)| *id)
+        let from = self.by_session.from(&first);
+        from.take_while(move |((other, _), _)| *other == address).map(|(_, id)| *id)
     }
 
     /// The peer has proven that it is somewhere else now. Full when another session of the same

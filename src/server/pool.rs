@@ -6,11 +6,11 @@
 //! host parts instead. Writing the leases to a file and reading them back
 //! is `pool_file`'s, through [`Pools::export`] and [`Pools::import`].
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::config::{PoolV4, PoolV6};
 use crate::server::hosts::Hosts;
+use crate::sorted::SortedMap;
 
 /// What a client got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -190,17 +190,17 @@ impl Pools {
 
     /// All names with the addresses they had from the pools, by name.
     pub fn export(&self) -> Vec<Remembered> {
-        let mut names: BTreeMap<&str, Vec<Lease>> = BTreeMap::new();
+        let mut names: SortedMap<&str, Vec<Lease>> = SortedMap::new();
         if let Some((pool, slots)) = &self.v4 {
             for (at, slot) in slots.dynamic() {
                 let v4 = Some(pool.address(at).1);
-                names.entry(&slot.name).or_default().push(Lease { v4, v6: None });
+                names.get_or_default(&slot.name).push(Lease { v4, v6: None });
             }
         }
         if let Some((pool, slots)) = &self.v6 {
             for (at, slot) in slots.dynamic() {
                 let v6 = Some(pool.address(at));
-                let leases = names.entry(&slot.name).or_default();
+                let leases = names.get_or_default(&slot.name);
                 match leases.iter_mut().find(|lease| lease.v6.is_none()) {
                     Some(lease) => lease.v6 = v6,
                     None => leases.push(Lease { v4: None, v6 }),
@@ -267,14 +267,14 @@ struct Slot {
 #[derive(Debug)]
 struct Slots {
     size: u32,
-    used: BTreeMap<u32, Slot>,
+    used: SortedMap<u32, Slot>,
     remember: usize,
     releases: u32,
 }
 
 impl Slots {
     const fn new(size: u32, remember: usize) -> Self {
-        Self { size, used: BTreeMap::new(), remember, releases: 0 }
+        Self { size, used: SortedMap::new(), remember, releases: 0 }
     }
 
     /// The name's last address; else one never used; else the one released longest ago [9.3].

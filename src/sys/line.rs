@@ -10,7 +10,6 @@
 //! Addresses that the configuration gives our device are never taken for the line's. Entries are
 //! removed at the end, and `proxy_ndp` is as it was before.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv6Addr;
 
@@ -19,6 +18,7 @@ use ipnet::Ipv6Net;
 use super::netlink::{Assigned, Netlink, interface_index};
 use crate::config::Follow;
 use crate::engine::{LinePrefix, TunnelSettings};
+use crate::sorted::SortedMap;
 
 /// Global unicast (RFC 4291, 2.4, as far as it is given out).
 pub const GLOBAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
@@ -40,7 +40,7 @@ pub struct Line {
 #[derive(Debug)]
 struct Neighbours {
     device: String,
-    shown: BTreeSet<Ipv6Addr>,
+    shown: SortedMap<Ipv6Addr, ()>,
     /// `proxy_ndp` was off.
     switched_on: bool,
 }
@@ -75,13 +75,13 @@ impl Line {
         let Some(neighbours) = &mut self.neighbours else { return };
         let device = interface_index(&neighbours.device);
         if up {
-            neighbours.shown.insert(address);
+            neighbours.shown.insert(address, ());
             let done = device.and_then(|device| self.netlink.add_proxy(device, address));
             if let Err(error) = done {
                 let device = &neighbours.device;
                 log::warn!("ndp-proxy {device}: {address} is not reachable: {error}");
             }
-        } else if neighbours.shown.remove(&address) {
+        } else if neighbours.shown.remove(&address).is_some() {
             self.hide(address, device.unwrap_or(0));
         }
     }
@@ -96,7 +96,7 @@ impl Line {
     /// The kernel forgets entries when their interface goes down.
     fn reassert(&mut self) {
         let Some(neighbours) = &self.neighbours else { return };
-        let shown: Vec<Ipv6Addr> = neighbours.shown.iter().copied().collect();
+        let shown: Vec<Ipv6Addr> = neighbours.shown.keys().copied().collect();
         shown.into_iter().for_each(|address| self.show(address, true));
     }
 }
@@ -105,7 +105,7 @@ impl Drop for Line {
     fn drop(&mut self) {
         let Some(neighbours) = self.neighbours.take() else { return };
         let device = interface_index(&neighbours.device).unwrap_or(0);
-        neighbours.shown.iter().for_each(|address| self.hide(*address, device));
+        neighbours.shown.keys().for_each(|address| self.hide(*address, device));
         if neighbours.switched_on
             && let Err(error) = neighbours.switch("0")
         {
@@ -117,7 +117,7 @@ impl Drop for Line {
 impl Neighbours {
     fn on(device: &str) -> Result<Self, String> {
         let mut this =
-            Self { device: device.to_owned(), shown: BTreeSet::new(), switched_on: false };
+            Self { device: device.to_owned(), shown: SortedMap::new(), switched_on: false };
         let path = this.path();
         let before = fs::read_to_string(&path).map_err(|error| {
             format!("ndp-proxy {device}: no such interface, or IPv6 is off there ({path}: {error})")

@@ -5,7 +5,6 @@
 //! readable, for what stands in it would be missed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -16,6 +15,7 @@ use super::store::DiskFiles;
 use super::udp::UdpSocket;
 use super::{client_files, state};
 use crate::config::{self, Config, ConfigError, Files, Loaded, difference};
+use crate::sorted::SortedMap;
 
 /// A configuration's origin.
 pub struct Source {
@@ -159,7 +159,7 @@ pub fn may_restart(old: &Config, new: &Config) -> Result<(), String> {
 struct Remembered {
     /// Is never what it was.
     main: Option<PathBuf>,
-    kept: RefCell<BTreeMap<PathBuf, Zeroizing<Vec<u8>>>>,
+    kept: RefCell<SortedMap<PathBuf, Zeroizing<Vec<u8>>>>,
     /// The time of remembering is over.
     settled: Cell<bool>,
 }
@@ -174,7 +174,11 @@ impl Files for Remembered {
             }
             (Err(why), true) if self.main.as_deref() != Some(path) => {
                 let denied = |error: std::io::Error| error.kind() == ErrorKind::PermissionDenied;
-                let old = kept.get(path).filter(|_| File::open(path).err().is_some_and(denied));
+                let old = kept
+                    .iter()
+                    .find(|(kept, _)| kept.as_path() == path)
+                    .map(|(_, bytes)| bytes)
+                    .filter(|_| File::open(path).err().is_some_and(denied));
                 if let Some(old) = old {
                     let path = path.display();
                     log::warn!("{path}: {why}; going on with what it held at the start");
