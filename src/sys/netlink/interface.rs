@@ -24,11 +24,13 @@ pub(super) fn link(socket: RawFd, interface: u32) -> io::Result<Link> {
     for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
         *to = from as libc::c_char;
     }
+    // C libraries differ in the type of the number; it fits into each.
+    let [mtu, flags] = [libc::SIOCGIFMTU, libc::SIOCGIFFLAGS].map(|what| what as libc::Ioctl);
     // SAFETY: both calls read the name and write their own field, which is read afterwards.
     let (mtu, flags) = unsafe {
-        check(libc::ioctl(socket, libc::SIOCGIFMTU, &raw mut request))?;
+        check(libc::ioctl(socket, mtu, &raw mut request))?;
         let mtu = request.ifr_ifru.ifru_mtu;
-        check(libc::ioctl(socket, libc::SIOCGIFFLAGS, &raw mut request))?;
+        check(libc::ioctl(socket, flags, &raw mut request))?;
         (mtu, request.ifr_ifru.ifru_flags)
     };
     let up = libc::c_int::from(flags) & libc::IFF_UP != 0;
