@@ -84,6 +84,12 @@ pub fn enter(hooks: &Hooks) -> Result<Filter, String> {
     Ok(if hooks.any() { Filter::Scripts } else { Filter::Unknown })
 }
 
+/// `kexec_file_load`, which the crate `libc` does not know with musl on AArch64.
+#[cfg(all(feature = "seccomp", target_arch = "x86_64"))]
+const KEXEC_FILE_LOAD: libc::c_long = libc::SYS_kexec_file_load;
+#[cfg(all(feature = "seccomp", target_arch = "aarch64"))]
+const KEXEC_FILE_LOAD: libc::c_long = 294;
+
 /// Calls that nothing here makes.
 #[cfg(all(feature = "seccomp", any(target_arch = "x86_64", target_arch = "aarch64")))]
 const NEVER: &[libc::c_long] = &[
@@ -112,7 +118,7 @@ const NEVER: &[libc::c_long] = &[
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
+    KEXEC_FILE_LOAD,
     libc::SYS_reboot,
     libc::SYS_acct,
     // Large parts of it that have been ways in.
