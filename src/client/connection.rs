@@ -12,6 +12,7 @@ use std::sync::Arc;
 use log::{debug, info};
 use zeroize::Zeroizing;
 
+use super::judge::{self, Judge};
 use super::offer;
 use super::pushed::Collector;
 use super::traffic::{ICMP_RATE, Idle};
@@ -95,6 +96,8 @@ pub(super) struct Connection {
     identity: Option<PeerIdentity>,
     /// What scripts are told about the server.
     pub(super) about: Environment,
+    /// Its certificates are being judged.
+    pub(super) judge: Judge,
     pub(super) server_options: String,
     /// Tunnel options the server has pushed, for updates to work on.
     pub(super) pushed: Vec<TunnelOption>,
@@ -142,6 +145,7 @@ impl Connection {
             collector: Collector::default(),
             identity: None,
             about: Environment::new(),
+            judge: Judge::default(),
             server_options: String::new(),
             pushed: Vec::new(),
             tunnel: None,
@@ -185,6 +189,7 @@ impl Connection {
     ) -> Option<Outcome> {
         while let Some(event) = self.session.poll_event() {
             match event {
+                SessionEvent::Judge { key_id, chain } => self.examine(key_id, chain, commands),
                 SessionEvent::Authenticate(auth) => self.authenticated(now, *auth, commands),
                 SessionEvent::Message(message) => {
                     self.message(now, message, config, role, commands);
@@ -194,6 +199,9 @@ impl Connection {
                 SessionEvent::Failed(SessionFailure::PingTimeout) if self.exits_on_silence => {
                     let text = "nothing heard from the server (ping-exit)".to_owned();
                     self.outcome = Some(Outcome::End(ExitReason::Fatal(text)));
+                }
+                SessionEvent::Failed(SessionFailure::HandshakeTimeout) if self.judge.is_busy() => {
+                    self.retry(judge::NO_ANSWER, false, Duration::ZERO);
                 }
                 SessionEvent::Failed(SessionFailure::HandshakeTimeout) if self.has_answered() => {
                     self.retry(FELL_SILENT, false, Duration::ZERO);

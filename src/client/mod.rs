@@ -4,11 +4,12 @@
 //! It leaves name lookups, addresses and routes to the shell (as [`Command`]s), the protocol of one
 //! session to `session`, the choice of the next address to `remotes`, user name and password to `login`. One attempt is a `connection`:
 //! `pull` makes tunnel settings of what was pushed (read by `pushed`, changed by `update`, settled by
-//! `settings`), `traffic` carries packets.
+//! `settings`), `traffic` carries packets, `judge` has a script look at the server's certificates.
 
 mod connection;
 #[doc(hidden)]
 pub mod fuzz;
+mod judge;
 mod login;
 mod offer;
 mod pull;
@@ -24,6 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use self::connection::{Connection, Outcome};
+use self::judge::Judge;
 use self::login::Account;
 use self::remotes::{Next, Remotes};
 use crate::buf::PacketMut;
@@ -52,6 +54,8 @@ pub struct Client {
     account: Account,
     /// `float` of the current remote: the server may change its address.
     float: bool,
+    /// Connections begun so far.
+    attempts: u32,
 }
 
 /// What the client is about.
@@ -98,6 +102,7 @@ impl Client {
             persist_tun: false,
             account,
             float: false,
+            attempts: 0,
         };
         client.attempt(now);
         Ok(client)
@@ -156,7 +161,9 @@ impl Client {
         let rng = self.rng.as_mut();
         let (config, session) = (&self.config, &self.session);
         let patience = self.remotes.patience();
-        let connection = Connection::new(now, server, remote, patience, config, session, rng);
+        let mut connection = Connection::new(now, server, remote, patience, config, session, rng);
+        self.attempts = self.attempts.wrapping_add(1);
+        connection.judge = Judge::new(self.attempts);
         self.state = State::Connected(Box::new(connection));
     }
 
@@ -278,6 +285,10 @@ impl Engine for Client {
             (Reply::Login(answer), State::Asking) => self.login_given(now, answer),
             (Reply::Configured(result), State::Connected(connection)) => {
                 connection.configured(result);
+            }
+            (Reply::HookDone { ticket, outcome }, State::Connected(connection)) => {
+                let rng = self.rng.as_mut();
+                connection.hook_done(now, ticket, &outcome, &mut self.commands, rng);
             }
             (Reply::Restart, State::Connected(connection)) => connection.restart(),
             // The server should hear from where we are now.

@@ -29,6 +29,7 @@ pub(super) fn session_config(
         options: options_string(config, Role::Client),
         peer_info: peer_info(config, role),
         credentials: Login::new(login),
+        judges_peer: config.hooks.tls_verify.is_some(),
         control_mtu: CONTROL_MTU,
         send_window: SEND_WINDOW,
     })

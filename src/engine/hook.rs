@@ -46,7 +46,7 @@ kinds! {
     DnsDown => "dns-updown", "dns-down";
     /// (Client) the server has proved who it is; this is where it is.
     IpChange => "ipchange", "ipchange";
-    /// One certificate of a peer's chain: may it come in?
+    /// One certificate of a peer's chain: is the peer to be trusted?
     TlsVerify => "tls-verify", "tls-verify";
     /// The metadata of a peer's tls-crypt-v2 key: may it come in?
     TlsCryptV2Verify => "tls-crypt-v2-verify", "tls-crypt-v2-verify";

@@ -158,6 +158,8 @@ impl Server {
                 SessionEvent::RenegotiationStarted(key) => {
                     log::debug!("peer {id}: negotiating key {key}");
                 }
+                // A server's judges have time after the key exchange.
+                SessionEvent::Judge { .. } => {}
             }
         }
         any

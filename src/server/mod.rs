@@ -158,6 +158,7 @@ impl Server {
             options: options_string(&config, Role::Server),
             peer_info: String::new(),
             credentials: Login::default(),
+            judges_peer: false,
             control_mtu: CONTROL_MTU,
             send_window: SEND_WINDOW,
         });

@@ -24,6 +24,8 @@ const BACKLOG: usize = 8 * 1024;
 pub(super) enum Heard {
     /// The payload of the server's reset.
     Flags(ResetFlags),
+    /// (TLS handshake) its certificates, which are to be judged.
+    Certificates(Vec<Vec<u8>>),
     /// Its half of the key exchange.
     Exchange(KeyMethod2),
     /// A control message.
@@ -58,7 +60,7 @@ impl Channel {
             // The window is empty and at least one packet wide.
             let _room = reliable.push(opcode, Vec::new());
         }
-        let exchange = Exchange::new(config.role);
+        let exchange = Exchange::new(config.role, config.judges_peer);
         Self { role: config.role, reliable, tls: None, exchange, backlog: Vec::new() }
     }
 
@@ -89,7 +91,7 @@ impl Channel {
         rng: &mut dyn Random,
         heard: &mut Vec<Heard>,
     ) -> Result<(), String> {
-        let result = self.read(config, heard).and_then(|()| self.speak(config, rng));
+        let result = self.read(config, heard).and_then(|()| self.speak(config, rng, heard));
         if let Some(tls) = &mut self.tls {
             tls.take_output(&mut self.backlog);
         }
@@ -149,12 +151,20 @@ impl Channel {
         Ok(())
     }
 
-    fn speak(&mut self, config: &SessionConfig, rng: &mut dyn Random) -> Result<(), String> {
+    fn speak(
+        &mut self,
+        config: &SessionConfig,
+        rng: &mut dyn Random,
+        heard: &mut Vec<Heard>,
+    ) -> Result<(), String> {
         // The client begins TLS once its reset has been acknowledged [3.3].
         if self.role == Role::Client && self.tls.is_none() && self.reliable.is_idle() {
             self.begin(config)?;
         }
         let Some(tls) = &mut self.tls else { return Ok(()) };
+        if tls.is_up() && self.exchange.asks_for_judgement() {
+            heard.push(Heard::Certificates(tls.chain()));
+        }
         if tls.is_up() && self.exchange.should_speak() {
             let message = self.exchange.speak(config, rng)?;
             tls.write(&message).map_err(|Full| "TLS takes no data".to_owned())?;

@@ -12,6 +12,15 @@ use crate::wire::message::Message;
 /// What happened.
 #[derive(Debug)]
 pub enum SessionEvent {
+    /// The TLS handshake is done, and the peer's certificates wait for judgement: answer with
+    /// `accept_peer`, or drop the session. Nothing has been said inside TLS yet. Comes only with
+    /// [`SessionConfig::judges_peer`](crate::session::SessionConfig::judges_peer).
+    Judge {
+        /// The key this is about.
+        key_id: KeyId,
+        /// The certificate and those above it up to an authority, DER: index is depth.
+        chain: Vec<Vec<u8>>,
+    },
     /// The peer has proved who it is. Answer for the first key with `install_keys` when
     /// the parameters are known, for later ones with `approve_key` or
     /// `reject`. Control messages can be sent from here on.

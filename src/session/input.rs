@@ -141,6 +141,7 @@ impl Session {
                     key.resend = flags.resend_wkc;
                 }
             }
+            Heard::Certificates(chain) => self.push_event(SessionEvent::Judge { key_id, chain }),
             Heard::Exchange(message) => self.authenticate(now, key_id, message),
             Heard::Message(message) => {
                 if let Message::AuthPending { timeout } = &message

@@ -14,6 +14,8 @@
 //!
 //! ```text
 //! client(..) / server(..)     resets, TLS handshake, key exchange               [3.3, 5.1]
+//!   -> Judge                  only with `judges_peer`, at each handshake: before we say anything
+//!   <- accept_peer
 //!   -> Authenticate           who the peer is; the engine decides what to do
 //!   <- install_keys           once cipher and derivation are agreed upon        [5.4, 8]
 //!   -> KeysReady(0)           seal and open work
@@ -117,6 +119,9 @@ pub struct SessionConfig {
     pub peer_info: String,
     /// (Client) user name and password.
     pub credentials: Login,
+    /// (Client) the engine judges the server's certificates before it is told anything: see
+    /// [`SessionEvent::Judge`].
+    pub judges_peer: bool,
     /// Largest control packet, outer IP and UDP headers included.
     pub control_mtu: usize,
     /// Unacknowledged control packets in flight; at most [`crate::limits::SEND_WINDOW`].
@@ -357,6 +362,18 @@ impl Session {
         self.messages.push_back(bytes);
         self.send_waiting();
         Ok(())
+    }
+
+    /// The engine has nothing against the certificates of a [`SessionEvent::Judge`]: the key exchange
+    /// goes on.
+    pub fn accept_peer(&mut self, now: Now, key_id: KeyId, rng: &mut dyn Random) {
+        if self.failing.is_some() || self.primary.id != key_id {
+            return;
+        }
+        if let Some(channel) = &mut self.primary.channel {
+            channel.exchange.release();
+        }
+        self.settle(now, rng);
     }
 
     /// Derives and installs the data keys of the first key.

@@ -15,9 +15,21 @@ use crate::session::{Role, SessionConfig};
 use crate::wire::control::SessionId;
 use crate::wire::key_method::{Credentials, KeyMethod2, KeyMethodError, KeySource};
 
+/// Whether our message waits for a judgement on the peer's certificates.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// It does, and nobody has been asked yet.
+    Due,
+    /// It does, and the answer will come.
+    Asked,
+    /// It does not, or not any more.
+    Off,
+}
+
 /// The exchange of one key.
 pub(super) struct Exchange {
     role: Role,
+    hold: Hold,
     spoken: bool,
     heard: bool,
     ours: Option<KeySource>,
@@ -29,9 +41,10 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(role: Role) -> Self {
+    pub(super) fn new(role: Role, judged: bool) -> Self {
         Self {
             role,
+            hold: if judged { Hold::Due } else { Hold::Off },
             spoken: false,
             heard: false,
             ours: None,
@@ -47,7 +60,21 @@ impl Exchange {
             Role::Client => true,
             Role::Server => self.has_theirs(),
         };
-        turn && !self.spoken
+        turn && !self.spoken && self.hold == Hold::Off
+    }
+
+    /// Whether the peer's certificates are to be judged now; asked once.
+    pub(super) fn asks_for_judgement(&mut self) -> bool {
+        let asks = self.hold == Hold::Due;
+        if asks {
+            self.hold = Hold::Asked;
+        }
+        asks
+    }
+
+    /// The peer's certificates have been judged good: our message need not wait.
+    pub(super) fn release(&mut self) {
+        self.hold = Hold::Off;
     }
 
     /// Whether the peer's message has come.
@@ -93,6 +120,10 @@ impl Exchange {
     ) -> Result<Option<KeyMethod2>, String> {
         let too_long = || "key exchange message too long".to_owned();
         let record = record.map_err(|Oversize| too_long())?;
+        // The server answers the client; one that speaks first is not let past its judges.
+        if self.hold != Hold::Off {
+            return Err("key exchange message before its turn".to_owned());
+        }
         if self.partial.len() + record.len() > MAX_PLAINTEXT {
             return Err(too_long());
         }

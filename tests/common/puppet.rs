@@ -94,6 +94,7 @@ impl Puppet {
             options: options.unwrap_or_else(|| "V4,dev-type tun,cipher AES-256-GCM".to_owned()),
             peer_info: String::new(),
             credentials: Login::default(),
+            judges_peer: false,
             control_mtu: CONTROL_MTU,
             send_window: SEND_WINDOW,
         });
@@ -121,7 +122,9 @@ impl Puppet {
                     }
                 }
                 SessionEvent::Message(message) => strings.heard.push(message),
-                SessionEvent::KeysReady(_) | SessionEvent::RenegotiationStarted(_) => {}
+                SessionEvent::KeysReady(_)
+                | SessionEvent::RenegotiationStarted(_)
+                | SessionEvent::Judge { .. } => {}
                 SessionEvent::Failed(_) => failed = true,
             }
         }

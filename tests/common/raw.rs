@@ -66,6 +66,7 @@ impl Raw {
             options: options.to_owned(),
             peer_info: peer_info.to_owned(),
             credentials: login(config),
+            judges_peer: false,
             control_mtu: CONTROL_MTU,
             send_window: SEND_WINDOW,
         });
@@ -160,6 +161,7 @@ impl Raw {
             }
             SessionEvent::KeysReady(_)
             | SessionEvent::RenegotiationStarted(_)
+            | SessionEvent::Judge { .. }
             | SessionEvent::Failed(_) => {}
         }
     }

@@ -5,7 +5,7 @@ from lib.case import SIXGATE, add
 from lib.peers import Client, Wrap
 from lib.process import Failure
 
-KINDS = ("ipchange", "up", "route-up", "route-pre-down", "down")
+KINDS = ("tls-verify", "ipchange", "up", "route-up", "route-pre-down", "down")
 
 # What differs between two runs, or between the two programs by what they are.
 INCIDENTAL = {
@@ -19,8 +19,8 @@ INCIDENTAL = {
 }
 
 
-def observe(t, stock: bool, lines: list[str], transport: int) -> dict[str, list]:
-    """Lets a client of this kind come and go, and returns what each of its scripts saw."""
+def observe(t, stock: bool, lines: list[str], transport: int, keys: int) -> dict[str, list]:
+    """Lets a client of this kind come, use so many keys and go, and returns what each of its scripts saw."""
     before, t.stock = t.stock, stock
     try:
         note, folder = notes(t)
@@ -33,6 +33,8 @@ def observe(t, stock: bool, lines: list[str], transport: int) -> dict[str, list]
         calls(folder, "route-up", timeout=20)
         for address in ("10.8.0.1", "fd00:10:8::1"):
             t.until_ping(client.host, address)
+        # The authority and the server.
+        calls(folder, "tls-verify", 2 * keys, timeout=20)
         client.process.stop()
         calls(folder, "down")
         return {file.name: calls(folder, file.name) for file in folder.iterdir()}
@@ -55,18 +57,21 @@ def differences(kind: str, theirs: list, ours: list) -> list[str]:
             # Ours says DNS in both ways, however it came, and what is redirected, as 2.7 does.
             if name.startswith(("dns_", "route_redirect_gateway_")) and name not in stock:
                 continue
+            # Ours has its device before it connects.
+            if kind == "tls-verify" and name in ("dev", "dev_type", "script_context") and name not in stock:
+                continue
             if name not in INCIDENTAL and stock.get(name) != own.get(name):
                 found.append(f"{kind}: {name} is {stock.get(name)!r}, ours {own.get(name)!r}")
     return found
 
 
-def compared(lines: list[str], pushed: list[str], transport: int):
+def compared(lines: list[str], pushed: list[str], transport: int, keys: int = 1):
     def run(t):
         host = t.net.clients[0]
         host.ip(f"route add default via {t.net.server.v4}", f"route add default via {t.net.server.v6} metric 1024")
         t.stock = True
         t.server(*[f'push "{line}"' for line in pushed])
-        stock, ours = observe(t, True, lines, transport), observe(t, False, lines, transport)
+        stock, ours = (observe(t, stock, lines, transport, keys) for stock in (True, False))
         found = [f"{sorted(stock)} are called by the stock client, {sorted(ours)} by ours"] if set(stock) != set(ours) else []
         for kind in sorted(set(stock) & set(ours)):
             found += differences(kind, stock[kind], ours[kind])
@@ -83,3 +88,4 @@ add("client-env", "routes-and-dns.udp6", compared(LINES, PUSHED, 6), own=True)
 add("client-env", "redirect-gateway.udp4", compared([], ["redirect-gateway def1 ipv6", "dns server 1 address fd00:10:8::1 10.8.0.1",
     "dns search-domains lan.example"], 4), own=True)
 add("client-env", "net30.udp6", compared([], ["topology net30", "ifconfig 10.8.0.6 10.8.0.1", "route 10.55.0.0 255.255.0.0"], 6), own=True)
+add("client-env", "renegotiation.udp4", compared([*LINES, "reneg-sec 8 8"], PUSHED, 4, keys=2), own=True)

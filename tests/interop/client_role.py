@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from client_host import client, network, unchanged
+from hooks import script
 from lib.case import add
 from lib.process import Failure
 
@@ -153,6 +154,52 @@ def refused_at_a_renegotiation(t):
     peer.process.expect("the server refused us", timeout=40, dies=True)
     if peer.ended() == 0:
         raise Failure("a refusal is a failure")
+    unchanged(t, before)
+
+
+def judged_by_a_script(t):
+    """tls-verify has the last word on the server: at once, at the server's renegotiation, and when it hangs."""
+    before = network(t.net.clients[0])
+    verdict, logins = t.dir / "verdict", t.dir / "logins"
+
+    def decide(text: str) -> None:
+        """At once: half a verdict would be one, too."""
+        t.write("next", text).rename(verdict)
+
+    decide("exit 1")
+    judge = script(t, "judge.sh", f'test "$1" = 1 || test "$2" = CN=server || exit 1\n. {verdict}')
+    note = script(t, "login.sh", f"echo $username >>{logins}")
+    t.write("login", "someone\nsecret\n")
+    t.server(*EVERYTHING, "script-security 2", f"auth-user-pass-verify {note} via-file", "hand-window 20", "reneg-sec 10 10")
+    peer = client(t, f"auth-user-pass {t.dir}/login", "reneg-sec 0", "script-security 2", f"tls-verify {judge}", "hand-window 6",
+                  "connect-retry 1 1", up=False)
+    refused = r"tls-verify refused the server's certificate \(depth 1, CN=.*\); trying again"
+    peer.process.expect(refused)
+    peer.process.expect(refused, after=peer.process.mark())
+    mark = peer.process.mark()
+    decide("test $1 = 1 || sleep 60")
+    # Either comes at its time: the script's, or the handshake's, which began a moment before.
+    peer.process.expect(r"tls-verify: still running after 6 s|tls-verify has not judged", timeout=20, after=mark)
+    if logins.exists() or peer.process.seen(peer.UP):
+        raise Failure("a server that was not judged good was told who we are")
+    mark = peer.process.mark()
+    decide("exit 0")
+    peer.wait_up_again(mark)
+    t.ping_server(peer)
+    # The server has a new key made, which is judged good, and another one.
+    deadline = time.monotonic() + 30
+    while logins.read_text().count("someone") < 2:
+        if time.monotonic() > deadline:
+            raise Failure("the server does not renegotiate")
+        time.sleep(0.2)
+    t.ping_server(peer)
+    mark = peer.process.mark()
+    decide("exit $((1 - $1))")
+    peer.process.expect(r"tls-verify refused the server's certificate \(depth 0, CN=server\)", timeout=30, after=mark)
+    decide("exit 0")
+    peer.wait_up_again(mark)
+    t.ping_server(peer)
+    peer.stop()
     unchanged(t, before)
 
 
@@ -301,6 +348,7 @@ def impostors(t):
 
 
 stock(refused_at_a_renegotiation, "refused-at-a-renegotiation")
+stock(judged_by_a_script, "judged-by-a-script")
 stock(kernel_refuses_the_address, "kernel-refuses-the-address")
 stock(kernel_refuses_a_route, "kernel-refuses-a-route")
 stock(killed(False), "killed")

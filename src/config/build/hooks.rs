@@ -37,12 +37,6 @@ pub(super) fn hooks(b: &mut Build<'_>, wrap: &Wrapping) -> Hooks {
         down_first: b.has("down-pre"),
         at_restart: b.has("up-restart"),
     };
-    if let (Some(line), false) = (b.line("tls-verify"), b.server) {
-        b.error(
-            line,
-            "not supported in a client; `verify-x509-name` and `remote-cert-tls` check the server",
-        );
-    }
     if let (Some(line), None) = (b.line("tls-crypt-v2-verify"), &wrap.v2_server) {
         b.warn(line, "has no effect without `tls-crypt-v2`");
     }

@@ -53,7 +53,7 @@ super::rows! { "Control channel: certificates, keys, user names";
 "tls-groups", 1, 1, [BOTH], Ignored("X25519, P-256 and P-384 are always offered"), "groups for key exchange";
 "tls-server", 0, 0, [SERVER], Done, "the TLS role; part of `server`";
 "tls-timeout", 1, 1, [BOTH], Done, "seconds until a control packet is sent again";
-"tls-verify", 1, 1, [BOTH], Done, "command that checks a client's certificate; refused in a client, as `verify-x509-name` and `remote-cert-tls` are there for that";
+"tls-verify", 1, 1, [BOTH], Done, "command that checks the peer's certificate";
 "tls-version-max", 1, 1, [BOTH], Done, "highest TLS version: 1.2 or 1.3";
 "tls-version-min", 1, 2, [BOTH], Done, "lowest TLS version: 1.2 or 1.3";
 "totp", 1, 1, [CCD], Done, "(sixgate only) the secret of this client's one-time codes, in base32: it has to bring one to come in";

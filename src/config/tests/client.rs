@@ -139,3 +139,17 @@ fn a_login_may_be_left_to_the_user() {
         assert!(error.contains(why), "{lines}: {error}");
     }
 }
+
+#[test]
+fn a_script_may_judge_the_server() {
+    let loaded = client("script-security 2\ntls-verify \"/judge --strict\"");
+    let judge = loaded.config.hooks.tls_verify.unwrap();
+    assert_eq!(
+        (judge.path.to_str(), judge.arguments.as_slice()),
+        (Some("/judge"), &["--strict".to_owned()][..])
+    );
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert!(
+        problems("remote x\ntls-verify /judge").contains("`tls-verify`: a script runs only with")
+    );
+}

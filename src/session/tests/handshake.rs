@@ -319,15 +319,15 @@ fn a_client_that_gets_no_answer_to_its_pull_gives_up() {
 fn a_key_exchange_in_several_records() {
     let [client_config, server_config] = Pki::new().configs();
     let mut dice = Dice::new(1);
-    let bytes = Exchange::new(Role::Client).speak(&client_config, &mut dice).unwrap();
-    let whole = Exchange::new(Role::Server).listen(Ok(&bytes)).unwrap().unwrap();
+    let bytes = Exchange::new(Role::Client, false).speak(&client_config, &mut dice).unwrap();
+    let whole = Exchange::new(Role::Server, false).listen(Ok(&bytes)).unwrap().unwrap();
     // Where only the peer info is missing, it is taken for absent, as it may be.
     let options = 5 + 48 + 64 + 2 + client_config.options.len() + 1;
     let password = options + 2 + "user".len() + 1 + 2 + "secret".len() + 1;
     let complete = [password, bytes.len()];
     for cut in 1..=bytes.len() {
         let (first, rest) = bytes.split_at(cut);
-        let mut server = Exchange::new(Role::Server);
+        let mut server = Exchange::new(Role::Server, false);
         let early = server.listen(Ok(first)).unwrap();
         assert_eq!(early.is_some(), complete.contains(&cut), "cut at {cut}");
         if early.is_none() {
@@ -343,14 +343,33 @@ fn a_key_exchange_in_several_records() {
 
 #[test]
 fn a_key_exchange_is_refused_when_it_cannot_be_one() {
-    let listen = |bytes: &[u8]| Exchange::new(Role::Server).listen(Ok(bytes)).unwrap_err();
+    let listen = |bytes: &[u8]| Exchange::new(Role::Server, false).listen(Ok(bytes)).unwrap_err();
     assert!(listen(b"PUSH_REQUEST\0").contains("zeros"));
     assert!(listen(&[0, 0, 0, 0, 1]).contains("key method 1"));
-    let mut server = Exchange::new(Role::Server);
+    let mut server = Exchange::new(Role::Server, false);
     let mut large = vec![0; 1500];
     large[4] = 2;
     large[117..119].copy_from_slice(&[0x05, 0xff]);
     assert!(server.listen(Ok(&large)).unwrap().is_none());
     assert!(server.listen(Ok(&large)).unwrap_err().contains("too long"));
-    assert!(Exchange::new(Role::Server).listen(Err(Oversize)).unwrap_err().contains("too long"));
+    assert!(
+        Exchange::new(Role::Server, false).listen(Err(Oversize)).unwrap_err().contains("too long")
+    );
+}
+
+#[test]
+fn nobody_speaks_before_the_judgement() {
+    let [client_config, server_config] = Pki::new().configs();
+    let mut dice = Dice::new(6);
+    let answer = Exchange::new(Role::Server, false).speak(&server_config, &mut dice).unwrap();
+    let mut client = Exchange::new(Role::Client, true);
+    assert!(!client.should_speak());
+    let error = client.listen(Ok(&answer)).unwrap_err();
+    assert!(error.contains("before its turn") && !client.has_theirs());
+    assert!(client.asks_for_judgement() && !client.asks_for_judgement());
+    assert!(!client.should_speak() && client.listen(Ok(&answer)).is_err());
+    client.release();
+    assert!(client.should_speak() && !client.asks_for_judgement());
+    client.speak(&client_config, &mut dice).unwrap();
+    assert!(client.listen(Ok(&answer)).unwrap().is_some());
 }

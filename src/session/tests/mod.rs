@@ -162,6 +162,7 @@ pub(super) fn session_config(role: Role, tls: &Tls) -> SessionConfig {
         options: "V4,dev-type tun".to_owned(),
         peer_info: "IV_VER=test\nIV_PROTO=990\n".to_owned(),
         credentials: Login::new(Some(("user".to_owned(), "secret".to_owned().into()))),
+        judges_peer: false,
         control_mtu: CONTROL_MTU,
         send_window: SEND_WINDOW,
     }
@@ -242,7 +243,7 @@ impl End {
                     self.messages.push(message);
                 }
                 SessionEvent::KeysReady(key_id) => self.ready.push(key_id),
-                SessionEvent::RenegotiationStarted(_) => {}
+                SessionEvent::RenegotiationStarted(_) | SessionEvent::Judge { .. } => {}
                 SessionEvent::Failed(failure) => self.failure = Some(failure),
             }
         }

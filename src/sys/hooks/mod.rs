@@ -46,7 +46,7 @@ pub struct Hooks {
     folder: PathBuf,
     /// What every script gets to see.
     surroundings: Environment,
-    /// What every script of a client gets to see of its server.
+    /// What every script of a client, but the one that judges it, gets to see of its server.
     peer: Environment,
     /// How long a script may take.
     limit: Duration,
@@ -216,7 +216,10 @@ impl Hooks {
     fn start(&mut self, now: Instant, request: HookRequest) -> Option<Reply> {
         let program = self.program(request.kind)?;
         let mut environment = self.surroundings.clone();
-        environment.extend(&self.peer);
+        // A server that is still being judged is not the one that was introduced last.
+        if request.kind != HookKind::TlsVerify {
+            environment.extend(&self.peer);
+        }
         if let HookKind::DnsUp | HookKind::DnsDown = request.kind {
             // It brings the settings that it is about; there may be others by now.
             surroundings::dns(&mut environment, &Dns::default());

@@ -323,3 +323,23 @@ fn dns_is_applied_and_taken_back_as_it_was_pushed() {
         ]
     );
 }
+
+/// What was found out about one server says nothing about the next.
+#[test]
+fn who_is_judged_is_not_told_as_the_one_before() {
+    let folder = Folder::new("judged");
+    let set = |config: &mut config::Hooks| {
+        for (place, name) in [(&mut config.tls_verify, "judge"), (&mut config.ipchange, "note")] {
+            *place = Some(folder.script(name, "test \"$tls_id_0\" = \"$expected\""));
+        }
+    };
+    let mut hooks = hooks(&folder, set, 5_000);
+    let mut before = Environment::new();
+    before.set("tls_id_0", "CN=before");
+    hooks.introduce(before);
+    for (kind, expected) in [(HookKind::TlsVerify, ""), (HookKind::IpChange, "CN=before")] {
+        let mut request = request(kind, "a");
+        request.environment.set("expected", expected);
+        assert_eq!(hooks.run_to_end(request), success(), "{expected}");
+    }
+}
