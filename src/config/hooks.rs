@@ -53,47 +53,6 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Whether there are any scripts.
-    pub fn any(&self) -> bool {
-        // All fields by name, so that a new one is not forgotten: a process without scripts may not
-        // run any program.
-        let Self {
-            up,
-            down,
-            route_up,
-            route_pre_down,
-            dns_updown,
-            ipchange,
-            tls_verify,
-            tls_crypt_v2_verify,
-            auth_user_pass_verify,
-            client_connect,
-            client_disconnect,
-            learn_address,
-            password_by: _,
-            variables: _,
-            folder: _,
-            down_first: _,
-            at_restart: _,
-        } = self;
-        [
-            up,
-            down,
-            route_up,
-            route_pre_down,
-            dns_updown,
-            ipchange,
-            tls_verify,
-            tls_crypt_v2_verify,
-            auth_user_pass_verify,
-            client_connect,
-            client_disconnect,
-            learn_address,
-        ]
-        .into_iter()
-        .any(Option::is_some)
-    }
-
     /// Sets the variable `config`, unless the configuration does.
     pub(super) fn tell_file(&mut self, file: &str) {
         self.variables.insert(0, ("config".to_owned(), file.to_owned()));

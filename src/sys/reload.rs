@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::store::DiskFiles;
 use super::udp::UdpSocket;
-use super::{client_files, state};
+use super::{client_files, hooks, state};
 use crate::config::{self, Config, ConfigError, Files, Loaded, difference};
 use crate::sorted::SortedMap;
 
@@ -132,7 +132,7 @@ fn refuse(why: &str) -> Next {
 
 /// The filter of system calls that there is without scripts stays for good.
 fn may_run_scripts(old: &Config, new: &Config) -> Result<(), String> {
-    match new.hooks.any() && !old.hooks.any() {
+    match hooks::any(&new.hooks) && !hooks::any(&old.hooks) {
         true => Err("a process that was started without scripts may not run any".to_owned()),
         false => Ok(()),
     }

@@ -6,6 +6,7 @@
 //! so there is none where any are configured. Built for x86_64 and AArch64, as the crate that makes the
 //! filter knows no others.
 
+use super::hooks;
 use crate::config::hooks::Hooks;
 
 /// Whether a filter is in force, or why there is none.
@@ -50,7 +51,7 @@ pub fn enter(hooks: &Hooks) -> Result<Filter, String> {
     if ENTERED.load(Ordering::Relaxed) {
         return Ok(Filter::On);
     }
-    if hooks.any() {
+    if hooks::any(hooks) {
         return Ok(Filter::Scripts);
     }
     let arch = match cfg!(target_arch = "x86_64") {
@@ -81,7 +82,7 @@ fn lacks(error: &std::io::Error) -> bool {
 /// There is none to put in force.
 #[cfg(not(all(feature = "seccomp", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub fn enter(hooks: &Hooks) -> Result<Filter, String> {
-    Ok(if hooks.any() { Filter::Scripts } else { Filter::Unknown })
+    Ok(if hooks::any(hooks) { Filter::Scripts } else { Filter::Unknown })
 }
 
 /// `kexec_file_load`, which the crate `libc` does not know with musl on AArch64.

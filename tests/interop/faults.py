@@ -49,6 +49,18 @@ def small_disk(t, size: str):
         command("umount", "--lazy", folder)
 
 
+def server_on(t, disk) -> Up:
+    """A server that has its state folder there, not running yet."""
+    server = Up(t)
+    server.stop()
+    state = disk / "state"
+    command("cp", "-a", server.state, state)
+    conf = state / "server.conf"
+    conf.write_text(conf.read_text().replace(str(server.state), str(state)))
+    server.state = state
+    return server
+
+
 def listed(text: str) -> dict[str, str]:
     """What `client list` says of whom."""
     return dict(line.split()[:2] for line in text.splitlines()[1:] if not line.startswith("note:"))
@@ -152,13 +164,10 @@ def a_server_killed_while_it_writes_leases(t):
 @case(own=True)
 def a_full_flash(t):
     with small_disk(t, "1m") as flash:
-        server = Up(t)
-        server.stop()
-        state = flash / "state"
-        command("cp", "-a", server.state, state)
-        conf = state / "server.conf"
-        conf.write_text(conf.read_text().replace(str(server.state), str(state)) + f"ifconfig-pool-persist {state}/leases 1\n")
-        server.state = state
+        server = server_on(t, flash)
+        state = server.state
+        with open(state / "server.conf", "a") as conf:
+            conf.write(f"ifconfig-pool-persist {state}/leases 1\n")
         server.start()
         with open(flash / "filler", "wb", buffering=0) as filler:
             try:
@@ -197,14 +206,9 @@ def a_full_flash(t):
 @case(own=True)
 def a_read_only_state_folder(t):
     with small_disk(t, "4m") as flash:
-        server = Up(t)
-        server.stop()
-        state = flash / "state"
-        command("cp", "-a", server.state, state)
-        conf = state / "server.conf"
-        conf.write_text(conf.read_text().replace(str(server.state), str(state)))
+        server = server_on(t, flash)
+        state = server.state
         command("mount", "-o", "remount,ro", flash)
-        server.state = state
         server.start()
         client = server.client(state / "clients" / "client1.ovpn")
         server.ping(client)

@@ -124,22 +124,7 @@ impl Hooks {
     }
 
     fn program(&self, kind: HookKind) -> Option<&Program> {
-        let config = &self.config;
-        let program = match kind {
-            HookKind::Up => &config.up,
-            HookKind::Down => &config.down,
-            HookKind::RouteUp => &config.route_up,
-            HookKind::RoutePreDown => &config.route_pre_down,
-            HookKind::DnsUp | HookKind::DnsDown => &config.dns_updown,
-            HookKind::IpChange => &config.ipchange,
-            HookKind::TlsVerify => &config.tls_verify,
-            HookKind::TlsCryptV2Verify => &config.tls_crypt_v2_verify,
-            HookKind::AuthUserPassVerify => &config.auth_user_pass_verify,
-            HookKind::ClientConnect => &config.client_connect,
-            HookKind::ClientDisconnect => &config.client_disconnect,
-            HookKind::LearnAddress => &config.learn_address,
-        };
-        program.as_ref()
+        program(&self.config, kind)
     }
 
     /// Takes a request in. There is an answer at once if no script is configured, or no room.
@@ -367,4 +352,28 @@ impl Job {
         replies.extend(self.ticket.map(|ticket| Reply::HookDone { ticket, outcome }));
         true
     }
+}
+
+/// Whether any script is configured. A process without may not run any program (`sys::sandbox`).
+pub fn any(config: &config::Hooks) -> bool {
+    HookKind::ALL.iter().any(|kind| program(config, *kind).is_some())
+}
+
+/// What is to run on this occasion.
+fn program(config: &config::Hooks, kind: HookKind) -> Option<&Program> {
+    let program = match kind {
+        HookKind::Up => &config.up,
+        HookKind::Down => &config.down,
+        HookKind::RouteUp => &config.route_up,
+        HookKind::RoutePreDown => &config.route_pre_down,
+        HookKind::DnsUp | HookKind::DnsDown => &config.dns_updown,
+        HookKind::IpChange => &config.ipchange,
+        HookKind::TlsVerify => &config.tls_verify,
+        HookKind::TlsCryptV2Verify => &config.tls_crypt_v2_verify,
+        HookKind::AuthUserPassVerify => &config.auth_user_pass_verify,
+        HookKind::ClientConnect => &config.client_connect,
+        HookKind::ClientDisconnect => &config.client_disconnect,
+        HookKind::LearnAddress => &config.learn_address,
+    };
+    program.as_ref()
 }
