@@ -1,10 +1,19 @@
-//! A filter of system calls (seccomp): what a server or client never needs, the kernel refuses from the
+//! A filter of system calls (seccomp): a server or client may make those it needs, and no others, from the
 //! start on.
 //!
-//! It names what is refused rather than what is allowed, as that depends on the C library; refused is
-//! what reaches far into the kernel or other processes, and running programs. Scripts would inherit it,
-//! so there is none where any are configured. Built for x86_64 and AArch64, as the crate that makes the
-//! filter knows no others.
+//! [`calls`] is the list, [`program`] makes of it what the kernel runs before each call. What is not on it
+//! fails as on a kernel that lacks it, so that a newer C library goes back to an older call, which is; an
+//! allowed one with arguments that nobody here uses is not permitted; and what only an intruder would do ends
+//! the process at once. Scripts would inherit the filter, so there is none where any are configured.
+
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "arm",
+    target_arch = "mips"
+))]
+mod calls;
+mod program;
 
 use super::hooks;
 use crate::config::hooks::Hooks;
@@ -18,7 +27,7 @@ pub enum Filter {
     Scripts,
     /// The kernel has none.
     Kernel,
-    /// This program was built without it.
+    /// There is no list for this processor.
     Unknown,
 }
 
@@ -34,16 +43,15 @@ impl Filter {
     }
 }
 
-/// Puts the filter in force, for good.
-#[cfg(all(feature = "seccomp", any(target_arch = "x86_64", target_arch = "aarch64")))]
+/// Puts the filter in force, for good. Needs a process that can gain no privileges any more.
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "arm",
+    target_arch = "mips"
+))]
 pub fn enter(hooks: &Hooks) -> Result<Filter, String> {
-    use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicBool, Ordering};
-
-    use seccompiler::{BpfProgram, Error, SeccompAction, SeccompFilter, TargetArch};
-
-    /// Not permitted, as for those without the privilege.
-    const REFUSED: SeccompAction = SeccompAction::Errno(libc::EPERM as u32);
 
     /// Filters pile up; the first one stays in force at every fresh start within the process.
     static ENTERED: AtomicBool = AtomicBool::new(false);
@@ -54,106 +62,60 @@ pub fn enter(hooks: &Hooks) -> Result<Filter, String> {
     if hooks::any(hooks) {
         return Ok(Filter::Scripts);
     }
-    let arch = match cfg!(target_arch = "x86_64") {
-        true => TargetArch::x86_64,
-        false => TargetArch::aarch64,
-    };
-    // No condition: whatever the arguments are.
-    let rules: BTreeMap<i64, Vec<_>> = NEVER.iter().map(|call| (*call, Vec::new())).collect();
-    let program = SeccompFilter::new(rules, SeccompAction::Allow, REFUSED, arch)
-        .and_then(TryInto::<BpfProgram>::try_into)
-        .map_err(|error| format!("system call filter: {error}"))?;
-    match seccompiler::apply_filter_all_threads(&program) {
+    let order = program::Order { big_endian: cfg!(target_endian = "big") };
+    let rules = calls::ALLOWED.iter().copied().flatten();
+    match apply(&mut program::assemble(
+        calls::ARCH,
+        rules,
+        calls::DEADLY,
+        std::process::id(),
+        order,
+    )) {
         Ok(()) => {
             ENTERED.store(true, Ordering::Relaxed);
             Ok(Filter::On)
         }
-        Err(Error::Prctl(error) | Error::Seccomp(error)) if lacks(&error) => Ok(Filter::Kernel),
+        Err(error) if lacks(&error) => Ok(Filter::Kernel),
         Err(error) => Err(format!("the system call filter is not taken: {error}")),
     }
 }
 
-/// How a kernel, or an emulator, answers that has no such thing.
-#[cfg(all(feature = "seccomp", any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn lacks(error: &std::io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL))
-}
-
 /// There is none to put in force.
-#[cfg(not(all(feature = "seccomp", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "arm",
+    target_arch = "mips"
+)))]
 pub fn enter(hooks: &Hooks) -> Result<Filter, String> {
     Ok(if hooks::any(hooks) { Filter::Scripts } else { Filter::Unknown })
 }
 
-/// `kexec_file_load`, which the crate `libc` does not know with musl on AArch64.
-#[cfg(all(feature = "seccomp", target_arch = "x86_64"))]
-const KEXEC_FILE_LOAD: libc::c_long = libc::SYS_kexec_file_load;
-#[cfg(all(feature = "seccomp", target_arch = "aarch64"))]
-const KEXEC_FILE_LOAD: libc::c_long = 294;
-
-/// Calls that nothing here makes.
-#[cfg(all(feature = "seccomp", any(target_arch = "x86_64", target_arch = "aarch64")))]
-const NEVER: &[libc::c_long] = &[
-    // Other programs.
-    libc::SYS_execve,
-    libc::SYS_execveat,
-    // Other processes.
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_kcmp,
-    libc::SYS_pidfd_getfd,
-    // Other name spaces and file systems.
-    libc::SYS_unshare,
-    libc::SYS_setns,
-    libc::SYS_mount,
-    libc::SYS_umount2,
-    libc::SYS_pivot_root,
-    libc::SYS_chroot,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_quotactl,
-    libc::SYS_swapon,
-    libc::SYS_swapoff,
-    // The kernel itself.
-    libc::SYS_init_module,
-    libc::SYS_finit_module,
-    libc::SYS_delete_module,
-    libc::SYS_kexec_load,
-    KEXEC_FILE_LOAD,
-    libc::SYS_reboot,
-    libc::SYS_acct,
-    // Large parts of it that have been ways in.
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
-    libc::SYS_userfaultfd,
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-    libc::SYS_keyctl,
-    // The clock.
-    libc::SYS_clock_settime,
-    libc::SYS_settimeofday,
-    libc::SYS_adjtimex,
-    libc::SYS_clock_adjtime,
-];
-
-#[cfg(all(test, feature = "seccomp", any(target_arch = "x86_64", target_arch = "aarch64")))]
-mod tests {
-    use super::*;
-
-    /// What it does once it is in force, `tests/interop/privileges.py` shows: here it would be for all tests.
-    #[test]
-    fn none_with_scripts_and_no_call_twice() {
-        assert_eq!(enter(&hooks()), Ok(Filter::Scripts));
-        let mut calls = NEVER.to_vec();
-        calls.sort_unstable();
-        calls.dedup();
-        assert_eq!(calls.len(), NEVER.len(), "one is named twice");
-    }
-
-    fn hooks() -> Hooks {
-        crate::config::tests::server("script-security 2\nup /bin/true").config.hooks
+/// Hands the program to the kernel, for all threads.
+fn apply(program: &mut [libc::sock_filter]) -> std::io::Result<()> {
+    let len = u16::try_from(program.len()).unwrap_or(u16::MAX);
+    let fprog = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    // SAFETY: `fprog` says where `len` instructions are; the kernel copies them and writes nothing.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::c_ulong::from(libc::SECCOMP_SET_MODE_FILTER),
+            libc::SECCOMP_FILTER_FLAG_TSYNC,
+            &raw const fprog,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        // The thread that cannot have it.
+        1.. => Err(std::io::Error::other(format!("thread {result} has another one"))),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
+
+/// How a kernel, or an emulator, answers that has no such thing.
+fn lacks(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 """What a running process may do, what it can read, and what it still knows."""
 
 import base64
+import errno
 import re
 import signal
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 from client_host import Sixgate
 from hooks import script
 from lib.case import case
+from lib.inject import inject
 from lib.peers import Wrap
 from lib.process import Failure
 from up import Up
@@ -121,6 +123,36 @@ def system_calls_are_filtered_unless_there_are_scripts(t):
     peer.wait_up_again(mark)
     if status(server.process.pid)["Seccomp"] != "0" or "filter off: there are scripts\n" not in t.sixgate("status", "--dir", t.dir).stdout:
         raise Failure("a filter that scripts would inherit")
+
+
+# Numbers of x86_64.
+GETPID, SOCKET, MMAP, CLONE, EXECVE, KILL, SETSOCKOPT, IO_URING_SETUP = 39, 41, 9, 56, 59, 62, 54, 425
+
+
+@case(own=True)
+def whoever_gets_in_cannot_call_the_kernel(t):
+    """Calls made from inside a running server: what nobody needs is refused, and it serves on; another program would be
+    its end."""
+    server = t.server()
+    client = t.client()
+    t.ping_server(client)
+    pid = server.process.pid
+    if inject(pid, GETPID) != pid:
+        raise Failure("an allowed call fails: this proves nothing")
+    for what, number, arguments, error in (
+        ("a socket for raw frames", SOCKET, (17, 3, 0), errno.EPERM),
+        ("the firewall's netlink", SOCKET, (16, 3, 12), errno.EPERM),
+        ("the firewall's options", SETSOCKOPT, (0, 0, 64), errno.EPERM),
+        ("memory to write and run", MMAP, (0, 4096, 7, 0x22, -1, 0), errno.EPERM),
+        ("another process", CLONE, (signal.SIGCHLD, 0, 0), errno.EPERM),
+        ("a signal to another process", KILL, (1, 0), errno.ENOSYS),
+        ("io_uring", IO_URING_SETUP, (1, 0), errno.ENOSYS),
+    ):
+        if (result := inject(pid, number, *arguments)) != -error:
+            raise Failure(f"{what}: {result}")
+    t.ping_server(client)
+    if inject(pid, EXECVE, 0, 0, 0) is not None or server.process.wait() != -signal.SIGSYS:
+        raise Failure("another program did not end it")
 
 
 @case(own=True)

@@ -83,6 +83,8 @@ def serves_stock_clients(t):
     offload = re.search(r"^offload tun (.*) udp (.*)$", status, re.M)
     if not offload or "off" in offload[0].split():
         raise Failure(f"the kernel can, and we do not: {offload and offload[0]}\n{status}")
+    if "system call filter on\n" not in status:
+        raise Failure(f"no filter of system calls\n{status}")
     if "route" not in router.run("ip route show 192.168.50.0/24 | sed 's/^/route /'"):
         raise Failure("no route to phone's network")
     # One more client: procd is told, the server reads, and the tunnels of the others stay.
