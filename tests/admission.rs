@@ -1,14 +1,12 @@
 //! A peer made of a bare session, which says what no client engine would: how the server deals with
 //! requests at the wrong time, a change of identity and words that are a server's.
 
-mod common;
-
 use std::net::SocketAddr;
 
-use common::Seeded;
-use common::net::Net;
-use common::pki::{CLIENT, Identity, Site, Usage, load};
-use common::raw::{ASKS, Raw, WAITS};
+use crate::common::Seeded;
+use crate::common::net::Net;
+use crate::common::pki::{CLIENT, Identity, Site, Usage, load};
+use crate::common::raw::{ASKS, Raw, WAITS};
 use sixgate::buf::PacketBuf;
 use sixgate::config;
 use sixgate::engine::{DropReason, Occasion};

@@ -1,16 +1,15 @@
 //! The client engine against servers that push, change their minds, refuse, move and die.
 
-mod common;
-
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use common::net::Net;
-use common::packets::echo;
-use common::pki::Site;
-use common::puppet::{self, Strings};
-use common::{Seeded, net::Link};
+use crate::common;
+use crate::common::net::Net;
+use crate::common::packets::echo;
+use crate::common::pki::Site;
+use crate::common::puppet::{self, Strings};
+use crate::common::{Seeded, net::Link};
 use sixgate::engine::{Command, DropReason, ExitReason, Reply, TunnelSettings};
 use sixgate::session::data::EXIT_NOTIFY;
 use sixgate::wire::message::Message;

@@ -1,15 +1,13 @@
 //! What a per-client file changes for its client and for the others: fixed addresses, networks
 //! behind it, what it is pushed, and whether it comes in at all.
 
-mod common;
-
 use std::net::IpAddr;
 
-use common::clients;
-use common::net::Net;
-use common::packets::echo;
-use common::pki::Site;
-use common::warned;
+use crate::common::clients;
+use crate::common::net::Net;
+use crate::common::packets::echo;
+use crate::common::pki::Site;
+use crate::common::warned;
 use sixgate::config::{ClientSettings, ccd};
 use sixgate::engine::{Command, DropReason, ExitReason, TunnelSettings};
 

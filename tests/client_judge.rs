@@ -1,15 +1,13 @@
 //! `tls-verify` at a client: the server is told nothing before a script has agreed with each of its
 //! certificates, at the first key and at every later one.
 
-mod common;
-
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use common::net::Net;
-use common::packets::echo;
-use common::pki::Site;
-use common::puppet::{self, Strings};
+use crate::common::net::Net;
+use crate::common::packets::echo;
+use crate::common::pki::Site;
+use crate::common::puppet::{self, Strings};
 use sixgate::engine::{Command, HookKind, HookOutcome, HookRequest, Reply};
 
 const PUSH: &str = "PUSH_REPLY,topology subnet,ifconfig 10.8.0.2 255.255.255.0";

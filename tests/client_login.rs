@@ -1,13 +1,11 @@
 //! What the client logs in with: asked for when it has to be, answers to challenges, tokens, and what is
 //! forgotten when.
 
-mod common;
-
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use common::net::Net;
-use common::puppet::{self, Strings};
+use crate::common::net::Net;
+use crate::common::puppet::{self, Strings};
 use sixgate::engine::{Command, ExitReason, LoginQuestion, Reply};
 
 const PUSH: &str = "PUSH_REPLY,topology subnet,ifconfig 10.8.0.2 255.255.255.0";

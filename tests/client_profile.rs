@@ -1,17 +1,16 @@
 //! What single lines of a profile make the client do, as a server sees it that says what it is told
 //! to: where it connects, what it says about itself, how it works the data channel, how it leaves.
 
-mod common;
-
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
-use common::net::Net;
-use common::packets::{echo, syn};
-use common::pki::{Site, static_key};
-use common::puppet::{self, PARAMS, Strings};
+use crate::common;
+use crate::common::net::Net;
+use crate::common::packets::{echo, syn};
+use crate::common::pki::{Site, static_key};
+use crate::common::puppet::{self, PARAMS, Strings};
 use sixgate::config::{CipherName, Framing};
 use sixgate::engine::{Command, Reply};
 use sixgate::session::DataParams;

@@ -1,11 +1,9 @@
 //! Clocks that jump and machines that sleep: nobody is dropped for the one, and after the other nobody
 //! waits longer than necessary.
 
-mod common;
-
-use common::clients::{add, join, serve};
-use common::net::Net;
-use common::pki::{Site, static_key};
+use crate::common::clients::{add, join, serve};
+use crate::common::net::Net;
+use crate::common::pki::{Site, static_key};
 use sixgate::engine::{Command, Reply};
 
 const HOUR: i64 = 3600;

@@ -1,15 +1,13 @@
 //! Prefixes for whole networks: who gets one, that it leads there, and that it stays the same.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
-use common::Seeded;
-use common::clients;
-use common::net::Net;
-use common::packets::echo;
-use common::pki::{Site, load};
+use crate::common::Seeded;
+use crate::common::clients;
+use crate::common::net::Net;
+use crate::common::packets::echo;
+use crate::common::pki::{Site, load};
 use ipnet::{IpNet, Ipv6Net};
 use sixgate::engine::{Command, LinePrefix, Reply};
 

@@ -2,12 +2,10 @@
 //! what once broke something is replayed, and a short search needs no special toolchain. The long
 //! search is `fuzz/run`.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Seeded, model};
+use crate::common::{Seeded, model};
 use sixgate::{client, config, manage, offload, server, session, wire};
 
 /// A fuzz target: its name, its body, and how many damaged inputs are tried here.

@@ -1,16 +1,14 @@
 //! Scripts and logins with whole engines: nobody is in before every step has succeeded, whoever
 //! answers late answers nobody, and what a script says about a client holds.
 
-mod common;
-
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::common::Seeded;
+use crate::common::net::Net;
+use crate::common::packets::echo;
+use crate::common::pki::{CLIENT, Memory, Site};
 use base64::Engine as _;
-use common::Seeded;
-use common::net::Net;
-use common::packets::echo;
-use common::pki::{CLIENT, Memory, Site};
 use sixgate::client::Client;
 use sixgate::config;
 use sixgate::config::hooks::TokenPolicy;

@@ -231,6 +231,33 @@ fn files_explain_themselves_and_stay_short() {
     report(&broken);
 }
 
+/// Test programs are named in Cargo.toml, modules in tests/whole.rs: a file in neither would never run.
+#[test]
+fn every_test_is_part_of_a_program() {
+    let named = [("Cargo.toml", "name = \"", "\""), ("tests/whole.rs", "mod ", ";")].map(
+        |(file, before, after)| {
+            let text = fs::read_to_string(root().join(file)).expect(file);
+            text.lines()
+                .filter_map(|line| Some(line.strip_prefix(before)?.strip_suffix(after)?.to_owned()))
+                .collect::<Vec<_>>()
+        },
+    );
+    let mut forgotten = Vec::new();
+    for entry in fs::read_dir(root().join("tests")).expect("tests/") {
+        let path = entry.expect("tests/").path();
+        let is_test =
+            path.extension().is_some_and(|ending| ending == "rs") || path.join("main.rs").exists();
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
+        if is_test && !named.iter().flatten().any(|other| *other == name) {
+            forgotten.push(format!(
+                "{}: neither Cargo.toml nor tests/whole.rs names it",
+                path.display()
+            ));
+        }
+    }
+    report(&forgotten);
+}
+
 const BEGIN: &str = "<!-- directives:begin -->\n";
 const END: &str = "<!-- directives:end -->";
 

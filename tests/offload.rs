@@ -2,10 +2,8 @@
 //! fields anew, with checksums word by word. What the kernel makes of the same is tested where there
 //! is a kernel to ask (`sys::tun`).
 
-#[path = "common/segments.rs"]
-mod segments;
-
-use segments::{Dice, Flow, Packet, model_split, random_batch};
+use crate::segments;
+use crate::segments::{Dice, Flow, Packet, model_split, random_batch};
 use sixgate::buf::PacketMut;
 use sixgate::offload::coalesce::{Coalescer, Part};
 use sixgate::offload::outbox::{Outbox, first_run};

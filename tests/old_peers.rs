@@ -1,14 +1,12 @@
 //! What older peers bring, engine against engine: CBC ciphers, compression framings, fallbacks,
 //! options strings. Real old peers are in `tests/interop/old.py`.
 
-mod common;
-
 use std::net::IpAddr;
 
-use common::net::{Link, Net};
-use common::packets::echo;
-use common::pki::{CLIENT, Site, Usage, load};
-use common::raw::Raw;
+use crate::common::net::{Link, Net};
+use crate::common::packets::echo;
+use crate::common::pki::{CLIENT, Site, Usage, load};
+use crate::common::raw::Raw;
 use sixgate::config::Framing;
 use sixgate::session::data::{EXIT_NOTIFY, OCC_MAGIC};
 use sixgate::wire::message::Message;

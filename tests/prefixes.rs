@@ -1,16 +1,14 @@
 //! Clients whose addresses follow the prefix of the line: random sequences of prefix changes, connects
 //! and disconnects against a slow model, and what one client sees of it.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
-use common::Seeded;
-use common::clients::{self, SERVER, shown};
-use common::net::Net;
-use common::packets::echo;
-use common::pki::{Site, load};
+use crate::common::Seeded;
+use crate::common::clients::{self, SERVER, shown};
+use crate::common::net::Net;
+use crate::common::packets::echo;
+use crate::common::pki::{Site, load};
 use ipnet::{IpNet, Ipv6Net};
 use sixgate::config::Config;
 use sixgate::engine::{Command, LinePrefix, Reply, TunnelSettings};

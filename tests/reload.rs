@@ -1,18 +1,16 @@
 //! A server's configuration is read again while clients are connected: whom that touches, and that
 //! nobody else notices.
 
-mod common;
-
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::Seeded;
-use common::host::Host;
-use common::net::Net;
-use common::packets::echo;
-use common::pki::{self, Authority, Identity, Memory, SERVER, Site, Usage};
-use common::shared::Shared;
+use crate::common::Seeded;
+use crate::common::host::Host;
+use crate::common::net::Net;
+use crate::common::packets::echo;
+use crate::common::pki::{self, Authority, Identity, Memory, SERVER, Site, Usage};
+use crate::common::shared::Shared;
 use sixgate::config::{ClientSettings, Config, Role, ccd};
 use sixgate::engine::{Command, ExitReason, Occasion};
 use sixgate::server::Server;

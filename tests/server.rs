@@ -1,15 +1,14 @@
 //! What a server owes to its clients and to itself: who gets in, who has to make room, what happens
 //! to packets for nobody, and how much strangers can take from it.
 
-mod common;
-
 use std::net::IpAddr;
 
-use common::Seeded;
-use common::clients::{SERVER, join, serve};
-use common::net::{Link, Net};
-use common::packets::echo;
-use common::pki::{Authority, CLIENT as CLIENT_CONFIG, Site, Usage, load};
+use crate::common;
+use crate::common::Seeded;
+use crate::common::clients::{SERVER, join, serve};
+use crate::common::net::{Link, Net};
+use crate::common::packets::echo;
+use crate::common::pki::{Authority, CLIENT as CLIENT_CONFIG, Site, Usage, load};
 use sixgate::client::Client;
 use sixgate::engine::{Command, DropReason, ExitReason, Reply};
 

@@ -1,15 +1,13 @@
 //! The ways to give addresses: topologies, networks of every size, pools and own addresses one by
 //! one. Each with clients that get them and packets that cross.
 
-mod common;
-
 use std::net::IpAddr;
 
-use common::Seeded;
-use common::clients::{self, SERVER};
-use common::net::Net;
-use common::packets::echo;
-use common::pki::{Site, load};
+use crate::common::Seeded;
+use crate::common::clients::{self, SERVER};
+use crate::common::net::Net;
+use crate::common::packets::echo;
+use crate::common::pki::{Site, load};
 use sixgate::engine::TunnelSettings;
 use sixgate::server::Server;
 

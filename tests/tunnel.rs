@@ -1,13 +1,12 @@
 //! A server and its clients over a network that misbehaves: the tunnel comes up, carries both
 //! families, renegotiates, moves and ends as it should.
 
-mod common;
-
 use std::net::IpAddr;
 
-use common::net::{Link, Net};
-use common::packets::echo;
-use common::pki::Site;
+use crate::common;
+use crate::common::net::{Link, Net};
+use crate::common::packets::echo;
+use crate::common::pki::Site;
 use sixgate::engine::{Command, DropReason, ExitReason, Reply};
 
 const SERVER: &str = "192.0.2.1:1194";

@@ -1,12 +1,10 @@
 //! Whole IP hosts in place of the TUN devices: TCP over the tunnel, both families and directions,
 //! survives loss, reordering, a renegotiation and a client that moves.
 
-mod common;
-
-use common::Seeded;
-use common::host::Host;
-use common::net::{Link, Net};
-use common::pki::Site;
+use crate::common::Seeded;
+use crate::common::host::Host;
+use crate::common::net::{Link, Net};
+use crate::common::pki::Site;
 use smoltcp::wire::{IpAddress, Ipv4Address, Ipv6Address};
 
 /// A server and a client with hosts behind both.

@@ -99,6 +99,7 @@ fn open_clock() -> io::Result<OwnedFd> {
 }
 
 fn arm(clock: &OwnedFd) -> io::Result<()> {
+    #[allow(deprecated, reason = "with musl, the crate says that 64 bits are to come")]
     let never = libc::timespec { tv_sec: libc::time_t::MAX, tv_nsec: 0 };
     let off = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let when = libc::itimerspec { it_interval: off, it_value: never };
