@@ -98,6 +98,7 @@ def test_apk_installs_upgrades_and_removes(packages):
     root.run("add", *apk, first)
     assert root.installed() == FILES
     lists = root.path / "lib/apk/packages"
+    assert (lists / "sixgate.rusers").read_text() == "sixgate:sixgate\n"
     assert (lists / "sixgate.conffiles").read_text().split() == ["/etc/config/sixgate", "/etc/sixgate/"]
     assert {f"/{name}" for name in FILES} <= set((lists / "sixgate.list").read_text().split())
     assert "0.1.0-r1" in root.run("list", *here, "--installed", "sixgate")

@@ -16,7 +16,7 @@ EPOCH = 1750000000
 GOAL = 450_000
 
 # The fields of CONTROL in package-pack.mk that a package like this one has, in its order.
-FIELDS = """Package Version Depends Source SourceName License LicenseFiles Section SourceDateEpoch URL
+FIELDS = """Package Version Depends Source SourceName License LicenseFiles Section Require-User SourceDateEpoch URL
 Maintainer Architecture Installed-Size Description""".split()
 
 
@@ -159,6 +159,7 @@ def test_the_fields_are_those_of_the_sdk(packages):
         assert fields["Package"] == "sixgate"
         assert fields["Version"] == f"{version}-r1"
         assert fields["Depends"] == "libc, kmod-tun"
+        assert fields["Require-User"] == "sixgate:sixgate"
         assert archive.path.name == f"sixgate_{version}-r1_{fields['Architecture']}.ipk"
         assert fields["SourceDateEpoch"] == str(EPOCH)
         # ipkg-build: the bytes of the uncompressed data.
