@@ -28,7 +28,8 @@
 //! * `selftest` has hosts and a whole site in memory, with which `sixgate selftest` tries both engines
 //!   on the machine at hand.
 //! * [`sys`] is the outside world: sockets, the TUN device, netlink, signals, files, clocks,
-//!   privileges. Only here is there `unsafe`; only here is a clock read.
+//!   privileges. Only here is there `unsafe`; only here is a clock read. Started as root, the program is
+//!   two processes: one that handles packets and may next to nothing, and its keeper (`sys::keeper`).
 //!
 //! Time and randomness are arguments ([`time::Now`], [`random::Random`]), so a server and its
 //! clients run in one test process over a simulated network and repeat from a seed.

@@ -98,6 +98,8 @@ pub const fn stranger_cost(len: usize) -> u32 {
 pub const MAX_HALF_OPEN: usize = 64;
 /// States that the management interface remembers; up to 150 bytes each.
 pub const MANAGEMENT_HISTORY: usize = 100;
+/// Longest request to the keeper: a file of leases, of which it holds one at a time.
+pub const MAX_KEPT: usize = 4 << 20;
 /// Log lines that `sixgate log` can still show; some 100 bytes each.
 pub const LOG_LINES: usize = 100;
 /// Scripts that run at once; further ones wait. Each is a process of its own, a shell perhaps: some

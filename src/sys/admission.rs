@@ -7,7 +7,6 @@
 //!
 //! A configuration that is read again replaces all of that in one step, or nothing.
 
-use std::fs;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,11 +19,12 @@ use webpki::{BorrowedCertRevocationList, CertRevocationList};
 use super::client_files::ClientFolder;
 use super::client_files::Survey;
 use super::event_loop::{Reload, Upkeep};
+use super::keeper::Request;
 use super::reload::{Next, Source};
-use super::store::DiskFiles;
+use super::store::Reading;
 use super::{remarks, state};
 use crate::config::ccd::DEFAULT;
-use crate::config::{ClientSettings, Config, Files, Role, Tls};
+use crate::config::{ClientSettings, Config, Role, Tls};
 use crate::engine::{AdmitRequest, Engine, Occasion, Reply};
 use crate::pki::certificate::{self, Certificate};
 use crate::server::Server;
@@ -88,10 +88,11 @@ impl ServerUpkeep {
             Role::Client(_) => None,
         };
         let (tls, state) = (config.tls.clone(), config.process.state.clone());
-        let crl_time = tls.crl.as_ref().and_then(|(path, _)| modified(path));
+        let crl_time = None;
         let crl = Vec::new();
         let warn_at = Instant::ZERO;
         let mut upkeep = Self { source, config, tls, state, crl_time, crl, folder, warn_at };
+        upkeep.crl_time = upkeep.crl_modified();
         upkeep.parse_crl();
         upkeep
     }
@@ -99,11 +100,22 @@ impl ServerUpkeep {
     /// Says what looks like a mistake, and has the engine keep the addresses that files name.
     pub fn survey<E: Serves>(&self, engine: &mut E) {
         let Role::Server(role) = &self.config.role else { return };
-        let survey: Survey = self.folder.as_ref().map(ClientFolder::survey).unwrap_or_default();
+        let survey: Survey = match &self.folder {
+            Some(folder) => {
+                self.source.access.reading(Request::Survey, "", |disk| folder.survey(disk))
+            }
+            None => Survey::default(),
+        };
         remarks::server(role, &survey).iter().for_each(|remark| log::warn!("{remark}"));
         for (name, settings) in survey.settings.iter().filter(|(name, _)| name != DEFAULT) {
             engine.reserve(name, settings);
         }
+    }
+
+    fn crl_modified(&self) -> Option<SystemTime> {
+        let (path, _) = self.tls.crl.as_ref()?;
+        let look = |disk: &dyn Reading| disk.modified(path);
+        self.source.access.reading(Request::CrlTime, "", look).ok().flatten()
     }
 
     fn parse_crl(&mut self) {
@@ -118,11 +130,12 @@ impl ServerUpkeep {
     fn refresh_crl<E: Serves>(&mut self, engine: &mut E) {
         let Some((path, _)) = &self.tls.crl else { return };
         let path = path.clone();
-        let time = modified(&path);
+        let time = self.crl_modified();
         if time.is_none() || time == self.crl_time {
             return;
         }
-        match DiskFiles.read(&path).and_then(|bytes| Ok((parse_crl(&bytes)?, bytes))) {
+        let read = self.source.access.reading(Request::Crl, "", |disk| disk.read(&path));
+        match read.and_then(|bytes| Ok((parse_crl(&bytes)?, bytes))) {
             Ok((crl, bytes)) => {
                 log::info!("crl-verify {}: read again", path.display());
                 self.crl = crl;
@@ -165,7 +178,7 @@ impl ServerUpkeep {
 
     fn renew<E: Serves>(&mut self, engine: &mut E, now: Now) {
         let Some(state) = &self.state else { return };
-        match state::renew_if_due(state, now.unix) {
+        match self.source.access.renew(state, now.unix) {
             Ok(None) => {}
             Ok(Some(new)) if *self.tls.cert == **new.replaces => {
                 let expires = certificate::date(new.expires);
@@ -198,7 +211,9 @@ impl<E: Serves> Upkeep<E> for ServerUpkeep {
         match &self.folder {
             // What was decided when it came in holds for as long as it stays.
             Some(folder) if request.occasion != Occasion::Renegotiation => {
-                folder.settings(&request.common_name)
+                let name = &request.common_name;
+                let look = |disk: &dyn Reading| folder.settings(name, disk);
+                self.source.access.reading(Request::Client, name, look)
             }
             Some(_) | None => Ok(Box::default()),
         }
@@ -217,7 +232,11 @@ impl<E: Serves> Upkeep<E> for ServerUpkeep {
         self.warn_of_expiry(now);
         self.refresh_crl(engine);
         // In case somebody revoked while the control socket could not be reached.
-        if let Some(list) = self.state.as_deref().and_then(|state| state::revoked(state).ok()) {
+        let read = |state: &PathBuf| {
+            let look = |disk: &dyn Reading| state::revoked(state, disk);
+            self.source.access.reading(Request::Revoked, "", look).ok()
+        };
+        if let Some(list) = self.state.as_ref().and_then(read) {
             let mut new = list.serials();
             new.retain(|serial| !self.tls.revoked.contains(serial));
             if !new.is_empty() {
@@ -246,15 +265,12 @@ impl<E: Serves> Upkeep<E> for ServerUpkeep {
             log::error!("the configuration is not taken, the old one stays in force: {error}");
             return Reload::Kept;
         }
+        self.source.access.tell(Request::InForce);
         let next = Self::new(Rc::clone(&self.source), Arc::clone(&config));
         let old = core::mem::replace(self, next).config;
         self.survey(engine);
         Reload::Changed { old, new: config }
     }
-}
-
-fn modified(path: &std::path::Path) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|meta| meta.modified()).ok()
 }
 
 /// One or more lists in PEM form, or one in DER form.
@@ -283,6 +299,8 @@ fn is_listed(list: &CertRevocationList<'_>, serial: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::buf::PacketMut;
     use crate::engine::{ClientInfo, Command, DropCounters, Endpoint, Engine, PeerId, Verdict};

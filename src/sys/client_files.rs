@@ -5,13 +5,11 @@
 //! else's otherwise. What lines mean is `config::ccd`'s business.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::{fs, io};
 
 use ipnet::IpNet;
 
-use super::store::DiskFiles;
+use super::store::Reading;
 use crate::config::ccd::{self, ClientFiles, ClientSettings, DEFAULT};
 use crate::config::{Config, ConfigError, Diagnostic, Role, ServerRole, TunnelRoute, Via};
 
@@ -26,15 +24,15 @@ pub struct ClientFolder {
 
 /// Adds what clients' files say about the whole server: the kernel's routes to networks behind
 /// them, and the way there for all other clients.
-pub fn publish(config: &mut Config) {
+pub fn publish(config: &mut Config, disk: &dyn Reading) {
     let Role::Server(role) = &mut config.role else { return };
     let Some(folder) = ClientFolder::new(role) else { return };
     // Looked at while that is allowed: another user could not tell that it is not there.
-    if folder.files.optional && !folder.files.dir.is_dir() {
+    if folder.files.optional && !matches!(disk.modified(&folder.files.dir), Ok(Some(_))) {
         role.client_files = None;
         return;
     }
-    for (name, settings) in folder.survey().settings {
+    for (name, settings) in folder.survey(disk).settings {
         for net in settings.published.into_iter().filter(|_| name != DEFAULT) {
             let route = TunnelRoute { destination: net, via: Via::Tunnel, metric: 0 };
             // With `route-export`, there is a way while there is the client.
@@ -69,7 +67,7 @@ impl ClientFolder {
     }
 
     /// What is different for the client of this name. The error is for the client.
-    pub fn settings(&self, name: &str) -> Result<Box<ClientSettings>, String> {
+    pub fn settings(&self, name: &str, disk: &dyn Reading) -> Result<Box<ClientSettings>, String> {
         let shown = name.escape_debug();
         let own = ccd::file_name(name).ok_or_else(|| {
             log::error!("'{shown}': no file of client-config-dir can be called that");
@@ -80,25 +78,24 @@ impl ClientFolder {
             if own == DEFAULT {
                 return Err("this name is not for a client".to_owned());
             }
-            return match self.find(&own)? {
-                Some(path) => self.load(name, path),
+            return match self.find(&own, disk)? {
+                Some(path) => self.load(name, path, disk),
                 None => Err("no file for it in client-config-dir, and ccd-exclusive is set".into()),
             };
         }
         for file in [own.as_str(), DEFAULT] {
-            if let Some(path) = self.find(file)? {
-                return self.load(name, path);
+            if let Some(path) = self.find(file, disk)? {
+                return self.load(name, path, disk);
             }
         }
         Ok(Box::default())
     }
 
     /// The path of a file if it is there. One that cannot be looked at may well be there.
-    fn find(&self, file: &str) -> Result<Option<PathBuf>, String> {
+    fn find(&self, file: &str, disk: &dyn Reading) -> Result<Option<PathBuf>, String> {
         let path = self.files.dir.join(file);
-        match fs::metadata(&path) {
-            Ok(_) => Ok(Some(path)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        match disk.modified(&path) {
+            Ok(time) => Ok(time.map(|_| path)),
             Err(error) => {
                 log::error!("{}: {error}", path.display());
                 Err(UNUSABLE.to_owned())
@@ -106,8 +103,13 @@ impl ClientFolder {
         }
     }
 
-    fn load(&self, name: &str, path: PathBuf) -> Result<Box<ClientSettings>, String> {
-        match ccd::load(&path, &self.files.base, &DiskFiles, &self.role) {
+    fn load(
+        &self,
+        name: &str,
+        path: PathBuf,
+        disk: &dyn Reading,
+    ) -> Result<Box<ClientSettings>, String> {
+        match ccd::load(&path, &self.files.base, disk, &self.role) {
             Ok((settings, warnings)) => {
                 warnings.iter().for_each(|warning| log::warn!("{warning}"));
                 Ok(Box::new(settings))
@@ -122,9 +124,9 @@ impl ClientFolder {
     }
 
     /// Reads all files, and compares them with each other.
-    pub fn survey(&self) -> Survey {
+    pub fn survey(&self, disk: &dyn Reading) -> Survey {
         let mut survey = Survey::default();
-        let names = match self.names() {
+        let names = match disk.list(&self.files.dir) {
             Ok(names) => names,
             Err(error) => {
                 let dir = self.files.dir.display();
@@ -132,9 +134,11 @@ impl ClientFolder {
                 return survey;
             }
         };
-        for name in names {
+        // What editors leave behind is not meant for clients.
+        let meant = |name: &String| !name.starts_with('.') && !name.ends_with('~');
+        for name in names.into_iter().filter(meant) {
             let path = self.files.dir.join(&name);
-            match ccd::load(&path, &self.files.base, &DiskFiles, &self.role) {
+            match ccd::load(&path, &self.files.base, disk, &self.role) {
                 Ok((settings, warnings)) => {
                     survey.remarks.extend(warnings.iter().map(Diagnostic::to_string));
                     survey.settings.push((name, settings));
@@ -148,21 +152,6 @@ impl ClientFolder {
         }
         survey.compare();
         survey
-    }
-
-    fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.files.dir)? {
-            let entry = entry?;
-            // What editors leave behind is not meant for clients.
-            let name = entry.file_name().into_string().unwrap_or_default();
-            let leftover = name.starts_with('.') || name.ends_with('~') || name.is_empty();
-            if !leftover && fs::metadata(entry.path()).is_ok_and(|meta| meta.is_file()) {
-                names.push(name);
-            }
-        }
-        names.sort();
-        Ok(names)
     }
 }
 
@@ -209,10 +198,12 @@ fn claims(settings: &ClientSettings) -> impl Iterator<Item = IpNet> + '_ {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::Path;
 
     use super::*;
     use crate::config::{Files, Role, load_file};
+    use crate::sys::store::DiskFiles;
 
     /// A configuration in memory.
     struct Main(String);
@@ -253,7 +244,7 @@ mod tests {
     }
 
     fn address(folder: &ClientFolder, name: &str) -> Result<Option<String>, String> {
-        let settings = folder.settings(name)?;
+        let settings = folder.settings(name, &DiskFiles)?;
         Ok(settings.v4.map(|fixed| fixed.address.to_string()))
     }
 
@@ -264,12 +255,12 @@ mod tests {
         let files = [("laptop", OWN), ("DEFAULT", "push-reset\npush \"topology subnet\"\n")];
         let both = folder("both", "", &files);
         assert_eq!(address(&both, "laptop"), Ok(Some("10.8.0.50".to_owned())));
-        assert_eq!(both.settings("phone").unwrap().push.len(), 2);
-        let all = both.survey();
+        assert_eq!(both.settings("phone", &DiskFiles).unwrap().push.len(), 2);
+        let all = both.survey(&DiskFiles);
         assert_eq!((all.settings.len(), all.remarks.len()), (2, 0), "{:?}", all.remarks);
         end(&both);
         let none = folder("none", "", &[]);
-        assert_eq!(none.settings("laptop"), Ok(Box::default()));
+        assert_eq!(none.settings("laptop", &DiskFiles), Ok(Box::default()));
         end(&none);
     }
 
@@ -277,9 +268,9 @@ mod tests {
     fn exclusive_means_a_file_of_its_own() {
         let files = [("laptop", OWN), ("DEFAULT", "")];
         let folder = folder("exclusive", "ccd-exclusive", &files);
-        assert!(folder.settings("laptop").is_ok());
-        assert!(folder.settings("phone").unwrap_err().contains("ccd-exclusive"));
-        assert!(folder.settings("DEFAULT").is_err());
+        assert!(folder.settings("laptop", &DiskFiles).is_ok());
+        assert!(folder.settings("phone", &DiskFiles).unwrap_err().contains("ccd-exclusive"));
+        assert!(folder.settings("DEFAULT", &DiskFiles).is_err());
         end(&folder);
     }
 
@@ -288,7 +279,7 @@ mod tests {
         let folder = folder("outside", "", &[("__secret", OWN)]);
         assert_eq!(address(&folder, "../secret"), Ok(None));
         for name in ["", ".", ".."] {
-            assert!(folder.settings(name).is_err(), "{name:?}");
+            assert!(folder.settings(name, &DiskFiles).is_err(), "{name:?}");
         }
         end(&folder);
     }
@@ -298,10 +289,10 @@ mod tests {
         let folder = folder("broken", "", &[("laptop", "iroute\n"), ("phone", "")]);
         fs::create_dir(folder.files.dir.join("tablet")).unwrap();
         for name in ["laptop", "tablet"] {
-            assert_eq!(folder.settings(name).unwrap_err(), UNUSABLE);
+            assert_eq!(folder.settings(name, &DiskFiles).unwrap_err(), UNUSABLE);
         }
-        assert!(folder.settings("phone").is_ok());
-        let all = folder.survey();
+        assert!(folder.settings("phone", &DiskFiles).is_ok());
+        let all = folder.survey(&DiskFiles);
         assert_eq!(all.settings.len(), 1);
         assert!(all.remarks.iter().any(|text| text.contains("laptop:1: ")), "{:?}", all.remarks);
         end(&folder);
@@ -317,8 +308,8 @@ mod tests {
             folder.files.dir.display()
         );
         let mut config = load_file("main.conf", &Main(text)).unwrap().config;
-        publish(&mut config);
-        publish(&mut config);
+        publish(&mut config, &DiskFiles);
+        publish(&mut config, &DiskFiles);
         let Role::Server(role) = &config.role else { panic!("a client") };
         let routes: Vec<_> =
             role.routes.iter().map(|route| route.destination.to_string()).collect();
@@ -337,7 +328,7 @@ mod tests {
         );
         let files = |text: &str| {
             let mut config = load_file("main.conf", &Main(text.to_owned())).unwrap().config;
-            publish(&mut config);
+            publish(&mut config, &DiskFiles);
             let Role::Server(role) = config.role else { panic!("a client") };
             role.client_files.map(|files| files.dir)
         };
@@ -355,7 +346,7 @@ mod tests {
     fn files_that_contradict_each_other_are_named() {
         let files = [("a", OWN), ("b", OWN), ("DEFAULT", "iroute 10.8.0.64 255.255.255.192\n")];
         let folder = folder("twice", "", &files);
-        let remarks = folder.survey().remarks;
+        let remarks = folder.survey(&DiskFiles).remarks;
         let both = |text: &&String| text.contains("10.8.0.50/32 is claimed by both a and b");
         let many = |text: &&String| text.contains("DEFAULT is for many clients");
         assert!(remarks.iter().any(|text| both(&text)), "{remarks:?}");

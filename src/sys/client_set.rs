@@ -124,7 +124,8 @@ fn refuse_conflicts(
     settings: &ClientSettings,
     role: &ServerRole,
 ) -> Result<(), String> {
-    let survey = ClientFolder::new(role).map(|folder| folder.survey()).unwrap_or_default();
+    let survey =
+        ClientFolder::new(role).map(|folder| folder.survey(&DiskFiles)).unwrap_or_default();
     if let Some((other, net)) = survey.rival(name, settings) {
         return Err(format!("{net} belongs to the client {other} already"));
     }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::event_loop::{Reload, Upkeep};
+use super::keeper::Request;
 use super::reload::{self, Next, Source};
 use crate::client::Client;
 use crate::config::{ClientSettings, Config};
@@ -45,14 +46,19 @@ impl Upkeep<Client> for ClientUpkeep {
         match self.source.read_again(&self.config) {
             Next::Old => Reload::Kept,
             Next::Restart(config) => Reload::Restart(config),
-            Next::Change(config) => match reload::may_restart(&self.config, &config) {
-                Ok(()) => Reload::Restart(config),
-                Err(why) => {
-                    log::warn!("connecting again with the old configuration: {why}");
-                    engine.handle_reply(now, Reply::Restart);
-                    Reload::Kept
+            Next::Change(config) => {
+                match reload::may_restart(&self.config, &config, &self.source.access) {
+                    Ok(()) => {
+                        self.source.access.tell(Request::Choose);
+                        Reload::Restart(config)
+                    }
+                    Err(why) => {
+                        log::warn!("connecting again with the old configuration: {why}");
+                        engine.handle_reply(now, Reply::Restart);
+                        Reload::Kept
+                    }
                 }
-            },
+            }
         }
     }
 }

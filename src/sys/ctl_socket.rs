@@ -139,19 +139,7 @@ impl ControlSocket {
 
     fn bind_below(runtime: &Path, folder: &Path) -> Result<Self, String> {
         let places = places(runtime, folder);
-        for path in &places {
-            match UnixStream::connect(path) {
-                Ok(_) => {
-                    return Err(format!("sixgate is already running with {}", folder.display()));
-                }
-                // Left behind by a process that was killed.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    fs::remove_file(path)
-                        .map_err(|error| format!("control socket {}: {error}", path.display()))?;
-                }
-                Err(_) => {}
-            }
-        }
+        remove(&places, folder)?;
         let _ = fs::DirBuilder::new().mode(0o700).create(runtime);
         let [memory, state] = places;
         let (listener, path) = match UnixListener::bind(&memory) {
@@ -211,7 +199,7 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        // As another user it may be impossible; the next start removes it.
+        // As another user it may be impossible; the keeper or the next start removes it.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -261,6 +249,26 @@ impl Connection {
             }
         }
     }
+}
+
+/// Removes what a process has left behind that was killed, or may not remove its own socket; an error
+/// when it still runs.
+pub fn remove_left_behind(folder: &Path) -> Result<(), String> {
+    remove(&places(Path::new(RUNTIME_DIR), folder), folder)
+}
+
+fn remove(places: &[PathBuf], folder: &Path) -> Result<(), String> {
+    for path in places {
+        match UnixStream::connect(path) {
+            Ok(_) => return Err(format!("sixgate is already running with {}", folder.display())),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path)
+                    .map_err(|error| format!("control socket {}: {error}", path.display()))?;
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Where the socket of a state folder may be. Paths of sockets are short: hence a digest of the

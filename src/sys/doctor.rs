@@ -74,7 +74,9 @@ fn collect(dir: &Path, config: Option<&Path>) -> Facts {
         transport: [family != Some(true), family != Some(false)],
         inside: role.map_or([false; 2], |role| [role.v4.is_some(), role.v6.is_some()]),
         tunnel_mtu: config.as_ref().map_or(1500, |config| config.device.mtu.into()),
-        port_taken: owner_of(port).filter(|(owner, _)| Some(*owner) != pid).map(|(_, name)| name),
+        port_taken: owner_of(port)
+            .filter(|(owner, _)| pid.is_none() || (Some(*owner) != pid && parent(*owner) != pid))
+            .map(|(_, name)| name),
         running: pid.is_some(),
         forwarding: ["ipv4/ip_forward", "ipv6/conf/all/forwarding"].map(|switch| {
             read(Path::new(&format!("/proc/sys/net/{switch}"))).map(|text| text.trim() != "0")
@@ -118,6 +120,12 @@ fn room(dir: &Path) -> io::Result<u64> {
     };
     #[allow(clippy::useless_conversion, reason = "32 bits on some targets")]
     Ok(u64::from(facts.f_bavail).saturating_mul(u64::from(facts.f_frsize)))
+}
+
+/// The process that has started another one; a server's sockets are held by what its keeper has forked.
+fn parent(pid: u32) -> Option<u32> {
+    let status = read(Path::new(&format!("/proc/{pid}/status")))?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 /// Which process has a UDP port, with its name.

@@ -184,14 +184,7 @@ impl Listener {
 
 fn bind_unix(path: &Path, config: &Management) -> Result<Listener, String> {
     let explain = |error: std::io::Error| format!("management {}: {error}", path.display());
-    match UnixStream::connect(path) {
-        Ok(_) => return Err(format!("management {}: another program serves it", path.display())),
-        // Left behind by a process that was killed.
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(explain)?;
-        }
-        Err(_) => {}
-    }
+    remove(path)?;
     let listener = UnixListener::bind(path).map_err(explain)?;
     let (user, group) = &config.client;
     let who = Identity::find(user.as_deref(), group.as_deref())?;
@@ -204,12 +197,30 @@ fn bind_unix(path: &Path, config: &Management) -> Result<Listener, String> {
     Ok(Listener::Unix(listener, path.to_owned()))
 }
 
+/// Removes the socket of a process that was killed, or may not remove it itself.
+pub fn remove_left_behind(config: &Management) {
+    if let ManagementAddress::Unix(path) = &config.listen {
+        // Somebody else's stays.
+        let _ = remove(path);
+    }
+}
+
+fn remove(path: &Path) -> Result<(), String> {
+    match UnixStream::connect(path) {
+        Ok(_) => Err(format!("management {}: another program serves it", path.display())),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(|error| format!("management {}: {error}", path.display()))
+        }
+        Err(_) => Ok(()),
+    }
+}
+
 impl Drop for ManagementSocket {
     fn drop(&mut self) {
         self.take_log();
         self.send();
         if let Listener::Unix(_, path) = &self.listener {
-            // As another user it may be impossible; the next start removes it.
+            // As another user it may be impossible; the keeper or the next start removes it.
             let _ = fs::remove_file(path);
         }
     }

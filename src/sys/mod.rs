@@ -4,8 +4,8 @@
 //! [`event_loop`] drives an [`Engine`](crate::engine::Engine) with what [`udp`], [`tun`],
 //! [`signal`], [`ctl_socket`] and [`resolve`] bring, and carries its commands out with
 //! [`netlink`] and [`admission`]. [`service`] puts all of it together in the order that privileges
-//! demand: open everything, give privileges up ([`privilege`]), then loop. [`commands`] do without
-//! a loop.
+//! demand: open everything, give privileges up ([`privilege`]), then loop. What root alone may do after
+//! that is asked of `keeper`, the other process. [`commands`] do without a loop.
 //!
 //! What the parts leave to others: no module here knows the wire protocol, certificates or the
 //! meaning of a directive.
@@ -27,6 +27,7 @@ pub mod delegated;
 pub mod doctor;
 pub mod event_loop;
 pub mod hooks;
+mod keeper;
 mod leftovers;
 pub mod line;
 pub mod logger;

@@ -9,8 +9,6 @@ use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::store::{OsDisk, write_private};
-
 /// An open file and its name.
 #[derive(Debug)]
 pub struct OutputFile {
@@ -27,7 +25,17 @@ impl OutputFile {
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file =
             options.open(path).map_err(|error| format!("{what} {}: {error}", path.display()))?;
-        Ok(Self { path: path.to_owned(), file, failing: false })
+        Ok(Self::new(path, file))
+    }
+
+    /// A file that is open already.
+    pub fn new(path: &Path, file: File) -> Self {
+        Self { path: path.to_owned(), file, failing: false }
+    }
+
+    /// The open file.
+    pub fn into_file(self) -> File {
+        self.file
     }
 
     /// Gives the file this text, in place.
@@ -36,9 +44,10 @@ impl OutputFile {
         self.report(result.map_err(|error| error.to_string()));
     }
 
-    /// Gives the file this text, all of it or nothing if the folder allows.
-    pub fn replace(&mut self, text: &str) {
-        let result = write_private(&OsDisk, &self.path, text.as_bytes()).or_else(|error| {
+    /// Gives the file this text by `write`, all of it or nothing; in place where that fails, as
+    /// the folder may not allow it.
+    pub fn replace(&mut self, text: &str, write: impl FnOnce(&Path, &[u8]) -> Result<(), String>) {
+        let result = write(&self.path, text.as_bytes()).or_else(|error| {
             log::debug!("{error}; writing in place");
             self.write_in_place(text).map_err(|error| error.to_string())
         });
@@ -69,6 +78,11 @@ mod tests {
 
     use super::*;
     use crate::sys::state::tests::TempDir;
+    use crate::sys::store::{OsDisk, write_private};
+
+    fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+        write_private(&OsDisk, path, bytes)
+    }
 
     #[test]
     fn readers_keep_the_file_or_get_a_whole_one() {
@@ -81,12 +95,12 @@ mod tests {
         file.overwrite("short");
         assert_eq!(fs::read_to_string(&path).unwrap(), "short");
         assert_eq!(fs::metadata(&path).unwrap().ino(), before.ino());
-        file.replace("new");
+        file.replace("new", write);
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert_ne!(fs::metadata(&path).unwrap().ino(), before.ino());
         // The folder is gone: there is nothing left but the open file.
         fs::remove_dir_all(temp.path()).unwrap();
-        file.replace("again");
+        file.replace("again", write);
         assert!(!file.failing);
         assert!(OutputFile::open("status", &path).unwrap_err().starts_with("status /"));
     }

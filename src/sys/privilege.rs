@@ -1,8 +1,8 @@
 //! Giving up what is no longer needed: another user, one capability, no way back.
 //!
 //! After [`Identity::assume`] the process holds CAP_NET_ADMIN and nothing else: clients' routes
-//! and the tunnel's addresses still change while it runs. Root without `user` keeps its user id,
-//! and so its own files without any capability, but loses the power over everybody else's.
+//! and the tunnel's addresses still change while it runs. Root that stays root by name keeps its own files
+//! without any capability, but loses the power over everybody else's.
 
 use std::ffi::CString;
 use std::io;
@@ -11,6 +11,8 @@ use std::ptr;
 
 use super::check;
 
+const CAP_SETGID: u32 = 6;
+const CAP_SETUID: u32 = 7;
 const CAP_NET_ADMIN: u32 = 12;
 /// Capabilities beyond this one do not exist on any kernel yet; the bounding set ends with EINVAL.
 const CAP_LAST: libc::c_ulong = 63;
@@ -40,12 +42,50 @@ pub struct Identity {
 
 /// Whether this process may open TUN devices and change routes.
 pub fn may_administer() -> bool {
+    has(&[CAP_NET_ADMIN])
+}
+
+/// Whether this is root, and may become the user that [`unprivileged`] names. In a container it may
+/// be that there is no other user.
+pub fn may_change_user() -> bool {
+    let file = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}"));
+    let knows = |map: &str, id: u32| {
+        // Without /proc there is nothing to go by; then the attempt will show.
+        file(map).map_or(true, |text| text.lines().any(|line| in_range(line, id)))
+    };
+    let Ok((uid, gid)) = find_user(unprivileged()) else { return false };
+    is_root()
+        && has(&[CAP_SETGID, CAP_SETUID])
+        && knows("uid_map", uid)
+        && knows("gid_map", gid)
+        && file("setgroups").map_or(true, |text| text.trim() != "deny")
+}
+
+/// The user for those who may be anybody but root: one of our own, or nobody.
+pub fn unprivileged() -> &'static str {
+    // The number is that of nobody everywhere.
+    ["sixgate", "nobody"].into_iter().find(|name| find_user(name).is_ok()).unwrap_or("65534")
+}
+
+/// Whether a line of `uid_map` (first inside, first outside, how many) has this number inside.
+fn in_range(line: &str, id: u32) -> bool {
+    let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+    match (numbers.next(), numbers.nth(1)) {
+        (Some(Ok(first)), Some(Ok(count))) => {
+            id.checked_sub(first).is_some_and(|offset| offset < count)
+        }
+        _ => false,
+    }
+}
+
+/// Whether these capabilities are in force.
+fn has(capabilities: &[u32]) -> bool {
     let mut data = [CapData::default(); 2];
     let mut header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     // SAFETY: version 3 reads the header and writes two data structures.
     let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
     let [low, _] = data;
-    result == 0 && low.effective & (1 << CAP_NET_ADMIN) != 0
+    result == 0 && capabilities.iter().all(|bit| low.effective & (1 << bit) != 0)
 }
 
 impl Identity {
@@ -212,6 +252,20 @@ pub fn is_root() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_map_of_users_has_some() {
+        for (line, id, inside) in [
+            ("         0          0 4294967295", 65534, true),
+            ("         0       1000          1", 0, true),
+            ("         0       1000          1", 65534, false),
+            ("    100000          0      65536", 99999, false),
+            ("    100000          0      65536", 165_535, true),
+            ("", 0, false),
+        ] {
+            assert_eq!(in_range(line, id), inside, "{line} {id}");
+        }
+    }
 
     #[test]
     fn users_and_groups_are_found_by_name_and_number() {

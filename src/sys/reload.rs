@@ -1,8 +1,9 @@
 //! Where a configuration comes from, so that it can be read again while it is in force.
 //!
-//! By then the process may be another user's (`user`, `group`). A key that only root may read is
-//! taken as it was at the start, and a warning says so; the configuration file itself has to be
-//! readable, for what stands in it would be missed.
+//! By then the process is another user's. Where a keeper reads for it, everything is as it was at the
+//! start. Else (`user`, `group`) a key that only root may read is taken as it was at the start, and a
+//! warning says so; the configuration file itself has to be readable, for what stands in it would be
+//! missed.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -11,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::store::DiskFiles;
+use super::keeper::{Access, Request};
+use super::store::{DiskFiles, Reading};
 use super::udp::UdpSocket;
 use super::{client_files, hooks, state};
 use crate::config::{self, Config, ConfigError, Files, Loaded, difference};
@@ -23,6 +25,8 @@ pub struct Source {
     /// Log to the system's log whatever the file says.
     syslog: bool,
     files: Remembered,
+    /// The way to the files once the process is another user's.
+    pub access: Access,
 }
 
 enum From {
@@ -44,12 +48,14 @@ impl Source {
     /// A file.
     pub fn file(path: &Path) -> Self {
         let files = Remembered { main: Some(path.to_owned()), ..Remembered::default() };
-        Self { from: From::File(path.to_owned()), syslog: false, files }
+        let from = From::File(path.to_owned());
+        Self { from, syslog: false, files, access: Access::default() }
     }
 
     /// OpenVPN's kind of arguments.
     pub fn arguments(arguments: Vec<String>) -> Self {
-        Self { from: From::Arguments(arguments), syslog: false, files: Remembered::default() }
+        let files = Remembered::default();
+        Self { from: From::Arguments(arguments), syslog: false, files, access: Access::default() }
     }
 
     /// The same, but the log goes to the system's.
@@ -60,9 +66,14 @@ impl Source {
 
     /// Reads the configuration.
     pub fn read(&self) -> Result<Loaded, ConfigError> {
+        self.load(&self.files)
+    }
+
+    /// Reads the configuration from these files.
+    pub fn load(&self, files: &dyn Files) -> Result<Loaded, ConfigError> {
         let mut loaded = match &self.from {
-            From::File(path) => config::load_file(path, &self.files),
-            From::Arguments(arguments) => config::load_args(arguments, &self.files),
+            From::File(path) => config::load_file(path, files),
+            From::Arguments(arguments) => config::load_args(arguments, files),
         }?;
         if self.syslog {
             loaded.config.process.syslog = Some("sixgate".into());
@@ -80,7 +91,14 @@ impl Source {
 
     /// Reads the configuration again and decides what can be done with it. `old` is in force.
     pub fn read_again(&self, old: &Config) -> Next {
-        let loaded = match self.read() {
+        self.access.reading(Request::Configuration, "", |disk| match self.access.is_kept() {
+            true => self.take(old, self.load(disk), disk),
+            false => self.take(old, self.read(), disk),
+        })
+    }
+
+    fn take(&self, old: &Config, loaded: Result<Loaded, ConfigError>, disk: &dyn Reading) -> Next {
+        let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 error.warnings.iter().for_each(|warning| log::warn!("{warning}"));
@@ -93,10 +111,10 @@ impl Source {
         };
         loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let mut config = Box::new(loaded.config);
-        if let Some(error) = add_revoked(&mut config).err() {
+        if let Some(error) = add_revoked(&mut config, disk).err() {
             return refuse(&error);
         }
-        client_files::publish(&mut config);
+        client_files::publish(&mut config, disk);
         if let Err(why) = may_run_scripts(old, &config) {
             return refuse(&format!("{why}; restart the service"));
         }
@@ -105,8 +123,9 @@ impl Source {
             return Next::Change(config);
         }
         let names = names.join(", ");
-        match may_restart(old, &config) {
+        match may_restart(old, &config, &self.access) {
             Ok(()) => {
+                self.access.tell(Request::Choose);
                 log::info!("{names}: changed, so everything is closed and opened again");
                 Next::Restart(config)
             }
@@ -116,9 +135,9 @@ impl Source {
 }
 
 /// Adds the serial numbers that the state folder knows to be void.
-pub fn add_revoked(config: &mut Config) -> Result<(), String> {
+pub fn add_revoked(config: &mut Config, disk: &dyn Reading) -> Result<(), String> {
     if let Some(state) = &config.process.state {
-        let revoked = state::revoked(state)?;
+        let revoked = state::revoked(state, disk)?;
         revoked.notes.iter().for_each(|note| log::warn!("{note}"));
         config.tls.revoked.extend(revoked.serials());
     }
@@ -138,16 +157,22 @@ fn may_run_scripts(old: &Config, new: &Config) -> Result<(), String> {
     }
 }
 
+/// The first port that not only root may have.
+const UNPRIVILEGED_PORT: u16 = 1024;
+
 /// Whether this process could open everything again, with what privileges it has left.
-pub fn may_restart(old: &Config, new: &Config) -> Result<(), String> {
+pub fn may_restart(old: &Config, new: &Config, access: &Access) -> Result<(), String> {
     may_run_scripts(old, new)?;
-    if old.process.user.is_some() || old.process.group.is_some() {
+    // With a keeper it will be another process, with all privileges.
+    let same = !access.is_kept();
+    if same && (old.process.user.is_some() || old.process.group.is_some()) {
         return Err("the privileges for that were given up for `user` or `group`".to_owned());
     }
-    if new.process.user.is_some() || new.process.group.is_some() {
+    if same && (new.process.user.is_some() || new.process.group.is_some()) {
         return Err("`user` and `group` can be changed to at the start only".to_owned());
     }
-    if new.transport.port != old.transport.port {
+    let may_try = same || new.transport.port >= UNPRIVILEGED_PORT;
+    if new.transport.port != old.transport.port && may_try {
         // Better to know before everything is closed.
         UdpSocket::bind(&new.transport)?;
     }

@@ -8,10 +8,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::clock::{Clock, unix_time};
+use super::keeper::{Access, Request};
 use super::management::ManagementSocket;
 use super::output_file::OutputFile;
 use super::poll::PollSet;
-use super::signal::{Signal, Signals};
+use super::signal::Signal;
 use super::store::read_optional;
 use super::{logger, process};
 use crate::config::{Config, PoolPersist, Process, Role};
@@ -29,6 +30,7 @@ pub struct Reports {
     status: Option<StatusFile>,
     leases: Option<Leases>,
     delegations: Option<Leases>,
+    access: Access,
     server: bool,
     /// Our own addresses in the tunnel, once known.
     own: Addresses,
@@ -56,7 +58,7 @@ struct Leases {
 
 impl Reports {
     /// Opens what the configuration names, which may need privileges.
-    pub fn open(config: &Config) -> Result<Self, String> {
+    pub fn open(config: &Config, access: &Access) -> Result<Self, String> {
         let process = &config.process;
         let (server, persist) = match &config.role {
             Role::Server(role) => (true, role.pool_persist.as_ref()),
@@ -72,14 +74,20 @@ impl Reports {
             process.management.as_ref().map(|config| ManagementSocket::bind(config, server));
         let mut reports = Self {
             management: management.transpose()?,
-            status: StatusFile::open(process)?,
+            status: StatusFile::open(process, &Access::default())?,
             leases: persist.map(|p| Leases::open("ifconfig-pool-persist", p)).transpose()?,
             delegations: delegations.map(|p| Leases::open("delegate-ipv6", &p)).transpose()?,
+            access: access.clone(),
             server,
             ..Self::default()
         };
         reports.state(TunnelState::Connecting, "", None);
         Ok(reports)
+    }
+
+    /// The way to what only root may do.
+    pub const fn access(&self) -> &Access {
+        &self.access
     }
 
     /// What the file with the leases holds.
@@ -98,7 +106,7 @@ impl Reports {
             return Ok(true);
         };
         log::info!("waiting for the management program to release the hold");
-        let signals = Signals::open().map_err(|error| format!("signals: {error}"))?;
+        let signals = self.access.signals().map_err(|error| format!("signals: {error}"))?;
         let mut descriptors = PollSet::<2>::new();
         let clock = Clock::new();
         while management.console.is_holding() {
@@ -109,7 +117,7 @@ impl Reports {
             let now = clock.now().mono;
             descriptors.wait(management.deadline().map(|due| due.since(now)));
             while let Some(signal) = signals.next() {
-                if signal == Signal::Shutdown {
+                if let Signal::Shutdown | Signal::Orphaned = signal {
                     return Ok(false);
                 }
             }
@@ -187,7 +195,7 @@ impl Reports {
         if status(old) == status(new) {
             return;
         }
-        match StatusFile::open(new) {
+        match StatusFile::open(new, &self.access) {
             Ok(status) => self.status = status,
             Err(error) => log::error!("{error}; the old status file stays in use"),
         }
@@ -225,12 +233,15 @@ impl Reports {
 
     /// Writes the leases.
     pub fn save_leases(&mut self, text: &str) {
-        self.leases.iter_mut().for_each(|leases| leases.save(text));
+        let save = |path: &Path, bytes: &[u8]| self.access.save(Request::SaveLeases, path, bytes);
+        self.leases.iter_mut().for_each(|leases| leases.save(text, save));
     }
 
     /// Writes the delegated prefixes.
     pub fn save_delegations(&mut self, text: &str) {
-        self.delegations.iter_mut().for_each(|leases| leases.save(text));
+        let save =
+            |path: &Path, bytes: &[u8]| self.access.save(Request::SaveDelegations, path, bytes);
+        self.delegations.iter_mut().for_each(|leases| leases.save(text, save));
     }
 
     /// What to wait for: descriptor, for reading, for writing.
@@ -273,9 +284,10 @@ impl Reports {
 }
 
 impl StatusFile {
-    fn open(process: &Process) -> Result<Option<Self>, String> {
+    fn open(process: &Process, access: &Access) -> Result<Option<Self>, String> {
         let Some((path, every)) = &process.status_file else { return Ok(None) };
-        let file = OutputFile::open("status", path)?;
+        let open = || Ok(OutputFile::open("status", path)?.into_file());
+        let file = OutputFile::new(path, access.open(Request::OpenStatus, open)?);
         let format = Format::from_number(process.status_version.into()).unwrap_or_default();
         Ok(Some(Self { file, every: *every, due: Instant::ZERO, format }))
     }
@@ -297,9 +309,9 @@ impl Leases {
     }
 
     /// Unless the file holds it already: flash wears.
-    fn save(&mut self, text: &str) {
+    fn save(&mut self, text: &str, write: impl FnOnce(&Path, &[u8]) -> Result<(), String>) {
         if let Some(file) = self.file.as_mut().filter(|_| self.text != text.as_bytes()) {
-            file.replace(text);
+            file.replace(text, write);
             self.text = text.as_bytes().to_vec();
         }
     }

@@ -1,14 +1,15 @@
 //! Running a server or a client: opens everything in the order that privileges demand, then loops.
 //!
 //! What can fail because of the configuration comes first and changes nothing; then sockets and
-//! the device; then privileges are given up for good. The files that the configuration names have
-//! been read by then, and what is read again later (a revocation list, per-client files) must be
-//! readable by `user`.
+//! the device; then privileges are given up for good. What is read or written later, as a revocation
+//! list or leases, is the keeper's business (`sys::keeper`); where `user` or scripts are configured there is
+//! none, and such files must be open to `user`.
 //!
 //! A configuration that was changed so much that all this has to be opened again ends the loop, and
-//! everything is done once more for the new one, with the privileges that are left.
+//! everything is done once more for the new one: by a new process of the keeper's, or with the
+//! privileges that are left.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::net::Ipv6Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -26,15 +27,15 @@ use super::clock::{Clock, OsRandom, unix_time};
 use super::ctl_socket::ControlSocket;
 use super::event_loop::{EventLoop, Upkeep};
 use super::hooks::{Hooks, surroundings};
+use super::keeper::{self, Access, Request};
 use super::line::Line;
 use super::logger::{self, Target};
 use super::netlink::Netlink;
 use super::privilege::{self, Identity};
-use super::process::{self, PidFile};
+use super::process::{self, Background, PidFile};
 use super::reload::{self, Source};
 use super::reports::Reports;
 use super::resolve::Resolver;
-use super::signal::Signals;
 use super::state::Ensured;
 use super::store::DiskFiles;
 #[cfg(feature = "client")]
@@ -58,7 +59,7 @@ pub fn run(source: Source) -> Result<(), String> {
     run_loaded(source, config)
 }
 
-fn run_loaded(source: Source, mut config: Config) -> Result<(), String> {
+fn run_loaded(mut source: Source, mut config: Config) -> Result<(), String> {
     start_log(&config.process)?;
     #[cfg(feature = "client")]
     if let Role::Client(role) = &mut config.role {
@@ -67,23 +68,43 @@ fn run_loaded(source: Source, mut config: Config) -> Result<(), String> {
             terminal::complete(role)?;
         }
     }
-    reload::add_revoked(&mut config)?;
-    client_files::publish(&mut config);
+    reload::add_revoked(&mut config, &DiskFiles)?;
+    client_files::publish(&mut config, &DiskFiles);
     source.settle(&config);
-    let source = Rc::new(source);
     let mut start = Start::First;
-    while let Some(next) = run_once(&source, config, start)? {
+    if keeper::is_wanted(&config) {
+        (source.access, start) = keeper::divide(&source, &mut config)?;
+    }
+    let source = Rc::new(source);
+    let result = run_on(&source, config, start);
+    let next = result.as_ref().is_ok_and(Option::is_some);
+    source.access.tell(if next { Request::Restart } else { Request::End });
+    result.map(drop)
+}
+
+/// Runs until the end, or until the keeper is to start over with the configuration returned.
+fn run_on(
+    source: &Rc<Source>,
+    mut config: Config,
+    mut start: Start,
+) -> Result<Option<Box<Config>>, String> {
+    while let Some(next) = run_once(source, config, start)? {
+        if source.access.is_kept() {
+            return Ok(Some(next));
+        }
         config = *next;
         start = Start::Again;
         start_log_again(&config.process);
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Whether the process is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Start {
+pub enum Start {
+    /// It is.
     First,
+    /// It was closed and is opened again.
     Again,
 }
 
@@ -93,7 +114,7 @@ fn run_once(
     config: Config,
     start: Start,
 ) -> Result<Option<Box<Config>>, String> {
-    let mut reports = Reports::open(&config)?;
+    let mut reports = Reports::open(&config, &source.access)?;
     if !reports.hold()? {
         return Ok(None);
     }
@@ -170,9 +191,10 @@ pub fn check(file: &Path) -> Result<(), String> {
         commands::print(&loaded.plan().into_iter().map(|line| line + "\n").collect::<String>())?;
     }
     let mut config = load(loaded)?;
-    client_files::publish(&mut config);
+    client_files::publish(&mut config, &DiskFiles);
     if let Role::Server(role) = &config.role {
-        let survey = ClientFolder::new(role).map(|folder| folder.survey()).unwrap_or_default();
+        let survey =
+            ClientFolder::new(role).map(|folder| folder.survey(&DiskFiles)).unwrap_or_default();
         remarks::server(role, &survey).iter().for_each(|remark| eprintln!("warning: {remark}"));
     }
     Ok(())
@@ -206,8 +228,10 @@ fn serve<E: Engine, U: Upkeep<E>>(
     start: Start,
 ) -> Result<Option<Box<Config>>, String> {
     let process = &config.process;
-    let identity = Identity::find(process.user.as_deref(), process.group.as_deref())?;
-    let signals = Signals::open().map_err(|error| format!("signals: {error}"))?;
+    let access = reports.access().clone();
+    let user = process.user.as_deref().or(access.is_kept().then(privilege::unprivileged));
+    let identity = Identity::find(user, process.group.as_deref())?;
+    let signals = access.signals().map_err(|error| format!("signals: {error}"))?;
     let control = process.state.as_deref().map(ControlSocket::bind).transpose()?;
     let mut udp = UdpSocket::bind(&config.transport)?;
     if config.device.offload {
@@ -237,11 +261,7 @@ fn serve<E: Engine, U: Upkeep<E>>(
         Role::Server(_) => routes.as_ref().map(|_| Watch::addresses()),
     };
     let watch = watch.transpose().map_err(|error| format!("netlink: {error}"))?;
-    if process.daemon && start == Start::First {
-        process::detach().map_err(|error| format!("going to the background: {error}"))?;
-    }
-    // After that, as the process id is another one in the background.
-    let _pid_file = process.pid_file.as_deref().map(PidFile::write).transpose()?;
+    let _pid_file = go_on_alone(process, &access, start)?;
     surroundings::of_process(hooks.surroundings(), config, tun.name(), unix_time());
     if let Some(settings) = &settings {
         // With all privileges still, as in OpenVPN.
@@ -270,6 +290,28 @@ fn serve<E: Engine, U: Upkeep<E>>(
     .run()
 }
 
+/// Everything is open: goes to the background if that is wanted, and says who is there.
+fn go_on_alone(
+    process: &Process,
+    access: &Access,
+    start: Start,
+) -> Result<Option<PidFile>, String> {
+    let background = process.daemon && start == Start::First;
+    let failed = |error| format!("going to the background: {error}");
+    if access.is_kept() {
+        access.ready()?;
+        if background {
+            process::silence().map_err(failed)?;
+        }
+        return Ok(None);
+    }
+    if background {
+        process::to_background().and_then(Background::enter).map_err(failed)?;
+    }
+    // After that, as the process id is another one in the background.
+    process.pid_file.as_deref().map(PidFile::write).transpose()
+}
+
 fn announce(udp: &UdpSocket, tun: &TunDevice, settings: Option<&TunnelSettings>) {
     let families = match (udp.is_dual_stack(), udp.local().is_ipv6()) {
         (true, _) => "IPv4 and IPv6",
@@ -296,8 +338,15 @@ pub fn require_privilege() -> Result<(), String> {
 }
 
 fn start_log(process: &Process) -> Result<(), String> {
+    start_log_with(process, open_log)
+}
+
+fn start_log_with(
+    process: &Process,
+    open: impl FnOnce(&Path, bool) -> Result<File, String>,
+) -> Result<(), String> {
     let target = match (&process.log_file, &process.syslog) {
-        (Some((path, append)), _) => Target::File(open_log(path, *append)?),
+        (Some((path, append)), _) => Target::File(open(path, *append)?),
         (None, Some(name)) => {
             logger::open_syslog(name);
             Target::Syslog
@@ -313,22 +362,28 @@ fn start_log(process: &Process) -> Result<(), String> {
 
 /// Goes on in the log of another configuration. A file is opened anew in any case: somebody may have
 /// moved it away to have a fresh one. What cannot be opened is not gone over to.
-pub fn reopen_log(old: &Process, new: &Process) {
+pub fn reopen_log(old: &Process, new: &Process, access: &Access) {
     let target = |process: &Process| (process.log_file.clone(), process.syslog.clone());
     if target(old) != target(new) || new.log_file.is_some() {
-        start_log_again(new);
+        let open = |path: &Path, _| access.open(Request::OpenLog, || open_log(path, true));
+        go_over(start_log_with(new, open));
     }
     logger::set_verb(new.verb);
 }
 
-fn start_log_again(process: &Process) {
-    let log_file = process.log_file.as_ref().map(|(path, _)| (path.clone(), true));
-    if let Err(error) = start_log(&Process { log_file, ..process.clone() }) {
+/// Goes on in the log of this configuration.
+pub fn start_log_again(process: &Process) {
+    go_over(start_log_with(process, |path, _| open_log(path, true)));
+}
+
+fn go_over(result: Result<(), String>) {
+    if let Err(error) = result {
         log::error!("{error}; the log goes on where it was");
     }
 }
 
-fn open_log(path: &Path, append: bool) -> Result<std::fs::File, String> {
+/// Opens the file that is logged to.
+pub fn open_log(path: &Path, append: bool) -> Result<File, String> {
     OpenOptions::new()
         .create(true)
         .write(true)

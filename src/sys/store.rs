@@ -13,7 +13,7 @@ use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use zeroize::Zeroizing;
 
@@ -30,9 +30,39 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 /// The lock file of a state folder. It stays, as removing it would race.
 const LOCK: &str = ".lock";
 
+/// What is looked at while a process runs: files, and whether they are there.
+pub trait Reading: Files {
+    /// When a file or folder was changed last; `None` when there is none.
+    fn modified(&self, path: &Path) -> Result<Option<SystemTime>, String>;
+    /// The names of the files in a folder, sorted.
+    fn list(&self, folder: &Path) -> Result<Vec<String>, String>;
+}
+
 /// Reads the files that a configuration names.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DiskFiles;
+
+impl Reading for DiskFiles {
+    fn modified(&self, path: &Path) -> Result<Option<SystemTime>, String> {
+        match fs::metadata(path).and_then(|meta| meta.modified()) {
+            Ok(time) => Ok(Some(time)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(reason(&error)),
+        }
+    }
+
+    fn list(&self, folder: &Path) -> Result<Vec<String>, String> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder).map_err(|error| reason(&error))? {
+            let entry = entry.map_err(|error| reason(&error))?;
+            if fs::metadata(entry.path()).is_ok_and(|meta| meta.is_file()) {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+}
 
 impl Files for DiskFiles {
     fn read(&self, path: &Path) -> Result<Vec<u8>, String> {

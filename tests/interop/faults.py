@@ -28,7 +28,7 @@ def cpu_seconds(pid: int) -> float:
 @contextmanager
 def failing(t, process, inject: str):
     """While it lasts, system calls of a process fail: `sendmsg:error=EAGAIN:when=1+3`."""
-    tracer = t.process(["strace", "-f", "-p", process.pid, "-o", "/dev/null", "-e", f"trace={inject.split(':')[0]}",
+    tracer = t.process(["strace", "-f", "-p", process.worker, "-o", "/dev/null", "-e", f"trace={inject.split(':')[0]}",
                         "-e", f"inject={inject}"], f"strace-{re.sub('[^A-Za-z0-9]+', '-', inject)}")
     tracer.expect("attached")
     try:
@@ -303,13 +303,13 @@ def calls_fail_now_and_then(t):
     t.ping_server(client)
     for call in ("recvmmsg", "sendmmsg", "sendmsg", "readv", "writev", "poll,ppoll"):
         for error in ("EAGAIN", "ENOBUFS", "EMSGSIZE", "EPERM"):
-            before = cpu_seconds(server.process.pid)
+            before = cpu_seconds(server.process.worker)
             with failing(t, server.process, f"{call}:error={error}:when=3+7"):
                 done = client.host.run("ping", "-n", "-q", "-i", "0.02", "-c", 40, "-W", 1, "10.8.0.1", check=False)
                 found = re.search(r"(\d+) received", done.stdout)
                 if not found or int(found[1]) < 20:
                     raise Failure(f"{call} fails with {error} now and then: {done.stdout}")
-            if cpu_seconds(server.process.pid) - before > 2:
+            if cpu_seconds(server.process.worker) - before > 2:
                 raise Failure(f"{call} fails with {error}: the server is busy with that")
             server.alive()
     t.ping_server(client)
@@ -328,10 +328,10 @@ def calls_fail_for_good_for_a_while(t):
         for error in ("EAGAIN", "ENOBUFS", "EMSGSIZE"):
             with failing(t, server.process, f"{call}:error={error}"):
                 client.host.run("ping", "-n", "-q", "-i", "0.05", "-c", 10, "-W", 1, "10.8.0.1", check=False)
-                before = cpu_seconds(server.process.pid)
+                before = cpu_seconds(server.process.worker)
                 time.sleep(0.5)
                 # The tracer makes each call dear; one that is tried without a pause takes all there is.
-                if call.startswith("send") and cpu_seconds(server.process.pid) - before > 0.3:
+                if call.startswith("send") and cpu_seconds(server.process.worker) - before > 0.3:
                     raise Failure(f"{call} fails with {error}: the server does nothing else")
             t.until_ping(client.host, "10.8.0.1", timeout=5)
     t.ping_server(client)
@@ -345,7 +345,7 @@ def no_more_descriptors(t):
     server = t.server(f"sixgate-state {t.dir}", f"management {t.dir}/manage unix", "script-security 2",
                       f"client-connect {script(t, 'fine.sh', 'exit 0')}")
     client = t.client()
-    pid = server.process.pid
+    pid = server.process.worker
     used = len(os.listdir(f"/proc/{pid}/fd"))
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, 4096))
     # Somebody wants in at each door.

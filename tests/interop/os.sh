@@ -86,7 +86,12 @@ stop() {
   check "$1: ends with $2, not $code" test "$code" = "$2"
 }
 
-status_of() { awk -v key="$1:" '$1 == key { print $2 }' "/proc/$pid/status"; }
+# Of the process that handles packets: the keeper's child, if there is a keeper.
+status_of() {
+  local child=
+  read -r child _ <"/proc/$pid/task/$pid/children"
+  awk -v key="$1:" '$1 == key { print $2 }' "/proc/${child:-$pid}/status"
+}
 has() { "${@:2}" 2>/dev/null | grep -qE -- "$1"; }
 lacks() { ! has "$@"; }
 
@@ -151,7 +156,8 @@ check 'MTU' has 'mtu 1400 ' ip link show tunos0
 check 'IPv4 route' has "^$net.0/24 dev tunos0 " ip -4 route
 check 'IPv6 route' has '^fd77::/64 dev tunos0 ' ip -6 route
 check 'a dual-stack socket' has '(\*|\[::\]):11940 ' ss -uln
-check 'root keeps one capability' test "$(status_of CapEff)$(status_of CapPrm)" = 00000000000010000000000000001000
+check 'root is nobody' test "$(status_of Uid)" = "$(id -u nobody)"
+check 'with one capability' test "$(status_of CapEff)$(status_of CapPrm)" = 00000000000010000000000000001000
 check 'and can get no other' test "$(status_of CapBnd)$(status_of NoNewPrivs)" = 00000000000010001
 conf2=$work/second.conf
 sed 's/^dev .*/dev tunos1/' "$conf" >"$conf2"
@@ -238,6 +244,8 @@ sleep 0.5
 check 'SIGUSR2 logs the status' grep -q 'pid .* clients 0' "$work/out"
 kill -KILL "$pid"
 wait "$pid" 2>/dev/null
+# The other of the two processes hears of it at once.
+sleep 0.5
 start killed "$bin" up --dir "$dir"
 stop killed 0
 

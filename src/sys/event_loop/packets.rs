@@ -381,7 +381,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             // Removed again at once, it is not by mistake.
             Some(config)
                 if self.clock.now().mono.since(self.begun) > PATIENCE
-                    && reload::may_restart(config, config).is_ok() =>
+                    && reload::may_restart(config, config, self.shell.reports.access()).is_ok() =>
             {
                 log::error!("{gone}; starting over");
                 self.start_over(Box::new(config.clone()));

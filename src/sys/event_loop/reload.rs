@@ -33,7 +33,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
     }
 
     fn change(&mut self, now: Now, old: &Config, new: &Config) {
-        reopen_log(&old.process, &new.process);
+        reopen_log(&old.process, &new.process, self.shell.reports.access());
         let shell = &mut self.shell;
         shell.hooks.change(new.hooks.clone(), new.timers.handshake);
         shell.reports.change(&old.process, &new.process);

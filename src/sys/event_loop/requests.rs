@@ -8,13 +8,19 @@ use crate::sys::ctl_socket::Request;
 use crate::sys::poll::PollSet;
 use crate::sys::reports::view;
 use crate::sys::signal::Signal;
-use crate::sys::{logger, status};
+use crate::sys::{logger, process, status};
 use crate::time::Now;
+
+/// Without the keeper there are no leases, no clients' files, no reload.
+const ORPHANED: &str = "the keeper, its other process, is gone; ending";
 
 impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
     pub(super) fn handle_signals(&mut self, now: Now) {
         while let Some(signal) = self.shell.signals.next() {
             self.handle_signal(now, signal);
+            if signal == Signal::Orphaned {
+                break;
+            }
         }
         self.drain(now);
     }
@@ -36,6 +42,10 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             Signal::Restart => {
                 log::info!("dropping all connections and starting afresh");
                 self.shell.engine.handle_reply(now, Reply::Restart);
+            }
+            Signal::Orphaned => {
+                self.next = None;
+                self.end = Some(Err(ORPHANED.to_owned()));
             }
             // Looked after in its turn.
             Signal::Child => self.child_ended = true,
@@ -78,7 +88,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
                 let taken = self.reload(now);
                 if taken { "ok\n" } else { "refused: see the log\n" }.to_owned()
             }
-            Request::Pid => format!("{}\n", std::process::id()),
+            Request::Pid => format!("{}\n", process::id()),
             Request::Version => format!("{}\n", env!("CARGO_PKG_VERSION")),
             Request::Kill(name) => {
                 let count = engine.clients().iter().filter(|c| c.common_name == name).count();

@@ -1,7 +1,6 @@
 //! What every script gets to see of this process and its tunnel [9.12].
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::process;
 
 use ipnet::IpNet;
 
@@ -9,6 +8,7 @@ use crate::config::dns::Dns;
 use crate::config::{Config, Role};
 use crate::config::{DELEGATED_PREFIX, STABLE_ADDRESS};
 use crate::engine::{Environment, TunnelRoute, TunnelSettings, Via};
+use crate::sys::process;
 use crate::time::UnixTime;
 
 /// About the process: set once.

@@ -21,7 +21,7 @@ use crate::pki::names::ClientName;
 use crate::pki::profile::{self, Profile};
 use crate::random::Random;
 use crate::sys::clock::OsRandom;
-use crate::sys::store::{OsDisk, Store, read_optional, write_private};
+use crate::sys::store::{DiskFiles, OsDisk, Reading, Store, read_optional, write_private};
 use crate::time::UnixTime;
 use crate::wire::static_key::{StaticKey, V2ClientKey, V2ServerKey};
 use crate::wire::wkc::Metadata;
@@ -131,7 +131,7 @@ pub fn client_list(dir: &Path) -> Result<ClientList, String> {
     let text = read_optional(&dir.join(file::ISSUED))?.ok_or_else(|| no_state(dir))?;
     let issued = index::parse_issued(&text);
     let mut notes = damage(&dir.join(file::ISSUED), &issued.damaged);
-    let gone = revoked(dir)?;
+    let gone = revoked(dir, &DiskFiles)?;
     notes.extend(gone.notes);
     let gone: BTreeMap<&Serial, UnixTime> =
         gone.entries.iter().map(|entry| (&entry.serial, entry.date)).collect();
@@ -163,9 +163,15 @@ impl Revocation {
 }
 
 /// Reads the list of revoked certificates; empty when there is none. Takes no lock.
-pub fn revoked(dir: &Path) -> Result<Revocation, String> {
+pub fn revoked(dir: &Path, disk: &dyn Reading) -> Result<Revocation, String> {
     let path = dir.join(file::REVOKED);
-    let parsed = index::parse_revoked(&read_optional(&path)?.unwrap_or_default());
+    let text = match disk.modified(&path) {
+        Ok(None) => Ok(Vec::new()),
+        Ok(Some(_)) => disk.read(&path),
+        Err(error) => Err(error),
+    };
+    let text = text.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let parsed = index::parse_revoked(&text);
     Ok(Revocation { entries: parsed.entries, notes: damage(&path, &parsed.damaged) })
 }
 

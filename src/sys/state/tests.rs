@@ -282,7 +282,7 @@ fn clients_come_and_go() {
 
     let gone = client_revoke(dir, "anna", NOW).unwrap();
     assert_eq!(gone.serials(), [added.serial.as_bytes()]);
-    assert_eq!(revoked(dir).unwrap().entries, gone.entries);
+    assert_eq!(revoked(dir, &DiskFiles).unwrap().entries, gone.entries);
     assert!(!dir.join("clients/anna.ovpn").exists());
     // Once more does no harm, and a running server is told again.
     assert_eq!(client_revoke(dir, "anna", NOW).unwrap().entries, gone.entries);

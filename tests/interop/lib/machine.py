@@ -123,9 +123,13 @@ class Machine:
         return text
 
     def memory(self) -> dict[str, int]:
-        """KiB of the running server: resident, and its proportional share."""
-        text = self.run("cat /proc/$(cat /tmp/pid)/status /proc/$(cat /tmp/pid)/smaps_rollup")
-        return {name: int(number) for name, number in re.findall(r"^(\w+):\s+(\d+) kB", text, re.M)}
+        """KiB of the running server: what the process that handles packets has, and what its keeper alone has."""
+        figures = r"^(\w+):\s+(\d+) kB"
+        keeper = dict(re.findall(figures, self.run("cat /proc/$(cat /tmp/pid)/smaps_rollup"), re.M))
+        text = self.run("cat /proc/$(cat /proc/$(cat /tmp/pid)/task/*/children)/status")
+        found = {name: int(number) for name, number in re.findall(figures, text, re.M)}
+        found["VmRSS"] += int(keeper["Private_Clean"]) + int(keeper["Private_Dirty"])
+        return found
 
     def _initramfs(self, config: str) -> Path:
         root = self.dir / "root"

@@ -3,6 +3,7 @@
 Every process started here is remembered and ended by its own PID, whatever way the run ends.
 """
 
+import os
 import re
 import signal
 import subprocess
@@ -36,6 +37,29 @@ def command(*args, check: bool = True, timeout: float = 60, **options) -> subpro
     return done
 
 
+def worker(pid: int) -> int:
+    """The child of a process that runs the same program, or itself if there is none."""
+    try:
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            if Path(f"/proc/{child}/exe").readlink() == Path(f"/proc/{pid}/exe").readlink():
+                return int(child)
+    except FileNotFoundError:
+        # One of them has just ended.
+        pass
+    return pid
+
+
+def kill_orphan(pid: int) -> None:
+    """Ends a process that nobody here can wait for."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+        # One that is dead and only not buried yet has no program any more.
+        while Path(f"/proc/{pid}/exe").readlink():
+            time.sleep(0.01)
+    except (ProcessLookupError, FileNotFoundError):
+        pass
+
+
 class Process:
     """A process in the background whose output goes to `log`."""
 
@@ -56,6 +80,11 @@ class Process:
     @property
     def pid(self) -> int:
         return self._child.pid
+
+    @property
+    def worker(self) -> int:
+        """The process that handles packets: the one that a sixgate with a keeper has forked, or itself."""
+        return worker(self.pid)
 
     @property
     def alive(self) -> bool:
@@ -116,19 +145,29 @@ class Process:
                 _running.discard(self)
 
     def kill(self) -> None:
-        """Ends the process at once."""
+        """Ends the process at once, and the one that it may have forked."""
         if self.alive:
+            child = self.worker
             self._child.kill()
+            if child != self.pid:
+                kill_orphan(child)
         self._child.wait()
         with _lock:
             _running.discard(self)
 
     def resident_kib(self) -> int:
-        """Memory in use now."""
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
+        """Memory in use now, a keeper's included."""
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.worker}/status").read_text())
         if not found:
             raise Failure(f"{self.log.name}: no memory figures; is it gone?")
-        return int(found[1])
+        return int(found[1]) + self.keeper_kib()
+
+    def keeper_kib(self) -> int:
+        """What the keeper holds that the process it has forked does not."""
+        if self.worker == self.pid:
+            return 0
+        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        return sum(int(kib) for kib in re.findall(r"(?m)^Private_(?:Clean|Dirty):\s+(\d+) kB", rollup))
 
 
 def kill_all() -> None:
