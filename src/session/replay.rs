@@ -20,11 +20,13 @@ const BLOCK: u64 = u32::BITS as u64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replayed;
 
-/// Remembers the last `(BLOCKS - 1) * 32` packet ids below the highest one seen, in `4 * BLOCKS`
+/// Remembers the last `(BLOCKS - 1) * 32` packet ids below the highest one seen, in some `4 * BLOCKS`
 /// bytes: one block is always partly ahead of the highest id and cannot be counted on.
 #[derive(Debug, Clone)]
 pub struct ReplayWindow<const BLOCKS: usize> {
     highest: u64,
+    /// Where the block of `highest` is. Kept, as finding it would be a division of 64 bits for each packet.
+    newest: u32,
     seen: [u32; BLOCKS],
 }
 
@@ -41,7 +43,7 @@ impl<const BLOCKS: usize> ReplayWindow<BLOCKS> {
     /// A window that has seen nothing.
     pub const fn new() -> Self {
         const { assert!(BLOCKS >= 2) }
-        Self { highest: 0, seen: [0; BLOCKS] }
+        Self { highest: 0, newest: 0, seen: [0; BLOCKS] }
     }
 
     /// The highest id marked so far; 0 when none was.
@@ -50,6 +52,7 @@ impl<const BLOCKS: usize> ReplayWindow<BLOCKS> {
     }
 
     /// Whether `id` may be new. Changes nothing: the packet is not authenticated yet.
+    #[inline(always)]
     pub fn check(&self, id: u64) -> Result<(), Replayed> {
         if id > self.highest {
             return Ok(());
@@ -57,35 +60,45 @@ impl<const BLOCKS: usize> ReplayWindow<BLOCKS> {
         if id == 0 || self.highest - id >= Self::SIZE {
             return Err(Replayed);
         }
-        match self.seen.get(Self::block(id)) {
+        match self.seen.get(self.block(id)) {
             Some(block) if block & Self::bit(id) == 0 => Ok(()),
             Some(_) | None => Err(Replayed),
         }
     }
 
     /// Records `id`, which `check` let pass and whose packet has authenticated since.
+    #[inline(always)]
     pub fn mark(&mut self, id: u64) {
+        let mut at = self.newest as usize;
         if id > self.highest {
-            // Blocks between the old and the new highest id hold stale bits of one turn before.
-            let blocks = (id / BLOCK - self.highest / BLOCK).min(BLOCKS as u64);
-            for step in 0..blocks {
-                if let Some(block) = self.seen.get_mut(Self::block(id - step * BLOCK)) {
+            // Blocks between the old and the new highest id hold stale bits of one turn before. After a
+            // whole turn all of them are clear, and it does not matter which one comes next.
+            for _ in 0..(id / BLOCK - self.highest / BLOCK).min(BLOCKS as u64) {
+                at = if at + 1 < BLOCKS { at + 1 } else { 0 };
+                if let Some(block) = self.seen.get_mut(at) {
                     *block = 0;
                 }
             }
-            self.highest = id;
+            (self.highest, self.newest) = (id, at as u32);
+        } else {
+            at = self.block(id);
         }
-        if let Some(block) = self.seen.get_mut(Self::block(id)) {
+        if let Some(block) = self.seen.get_mut(at) {
             *block |= Self::bit(id);
         }
     }
 
-    const fn block(id: u64) -> usize {
-        (id / BLOCK % BLOCKS as u64) as usize
+    /// Where the block of an `id` within the window is.
+    const fn block(&self, id: u64) -> usize {
+        let back = (self.highest / BLOCK - id / BLOCK) as usize;
+        match (self.newest as usize).checked_sub(back) {
+            Some(at) => at,
+            None => (self.newest as usize + BLOCKS).saturating_sub(back),
+        }
     }
 
     const fn bit(id: u64) -> u32 {
-        1 << (id % BLOCK)
+        1 << (id as u32 % u32::BITS)
     }
 }
 

@@ -10,7 +10,6 @@ use core::fmt;
 
 use crate::buf::{Full, PacketMut};
 use crate::wire::control::{KeyId, Opcode};
-use crate::wire::reader::{Reader, Truncated};
 
 /// Why bytes do not start with a data header. Drop the packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +18,6 @@ pub enum DataError {
     Truncated,
     /// The opcode is not that of a data packet.
     NotData,
-}
-
-impl From<Truncated> for DataError {
-    fn from(Truncated: Truncated) -> Self {
-        Self::Truncated
-    }
 }
 
 impl fmt::Display for DataError {
@@ -54,12 +47,12 @@ impl DataHeader {
 
     /// Reads the header at the start of `packet`; its length is [`DataHeader::len`].
     pub fn parse(packet: &[u8]) -> Result<Self, DataError> {
-        let mut reader = Reader::new(packet);
-        let (opcode, key_id) = Opcode::from_first_byte(reader.u8()?);
+        let (first, rest) = packet.split_first().ok_or(DataError::Truncated)?;
+        let (opcode, key_id) = Opcode::from_first_byte(*first);
         match opcode {
             Opcode::DataV1 => Ok(Self { key_id, peer: None }),
             Opcode::DataV2 => {
-                let [a, b, c] = reader.array()?;
+                let [a, b, c] = *rest.first_chunk().ok_or(DataError::Truncated)?;
                 Ok(Self { key_id, peer: Some(u32::from_be_bytes([0, a, b, c])) })
             }
             Opcode::SoftResetV1 | Opcode::ControlV1 | Opcode::AckV1 | Opcode::WkcV1 => {
@@ -68,6 +61,19 @@ impl DataHeader {
             Opcode::HardResetClientV2 | Opcode::HardResetServerV2 => Err(DataError::NotData),
             Opcode::HardResetClientV3 | Opcode::Unknown(_) => Err(DataError::NotData),
         }
+    }
+
+    /// The length of the header at the start of `packet`: all that is left to know for whoever was led
+    /// to a key by what is in it.
+    pub fn measure(packet: &[u8]) -> Result<usize, DataError> {
+        const V1: u8 = Opcode::DataV1.first_byte(KeyId::ZERO);
+        const V2: u8 = Opcode::DataV2.first_byte(KeyId::ZERO);
+        let len = match *packet.first().ok_or(DataError::Truncated)? & !KeyId::MASK {
+            V1 => 1,
+            V2 => Self::MAX_LEN,
+            _ => return Err(DataError::NotData),
+        };
+        if packet.len() < len { Err(DataError::Truncated) } else { Ok(len) }
     }
 
     /// Bytes on the wire: 1 or 4.
@@ -120,8 +126,11 @@ mod tests {
             header.emit(&mut packet).unwrap();
             assert_eq!(packet.as_slice().split_at(bytes.len()), (bytes, &[0xa5; 4][..]));
             assert_eq!(DataHeader::parse(packet.as_slice()), Ok(header));
+            assert_eq!(DataHeader::measure(packet.as_slice()), Ok(bytes.len()));
             for len in 0..bytes.len() {
-                assert_eq!(DataHeader::parse(bytes.get(..len).unwrap()), Err(DataError::Truncated));
+                let short = bytes.get(..len).unwrap();
+                assert_eq!(DataHeader::parse(short), Err(DataError::Truncated));
+                assert_eq!(DataHeader::measure(short), Err(DataError::Truncated));
             }
         }
     }
@@ -131,6 +140,7 @@ mod tests {
         for byte in 0..=u8::MAX {
             let is_data = matches!(byte >> 3, 6 | 9);
             assert_eq!(DataHeader::parse(&[byte, 0, 0, 1]).is_ok(), is_data, "{byte:#x}");
+            assert_eq!(DataHeader::measure(&[byte, 0, 0, 1]).is_ok(), is_data, "{byte:#x}");
         }
     }
 

@@ -32,6 +32,7 @@ pub fn control(bytes: &[u8]) {
 
 /// Data packet headers.
 pub fn data(bytes: &[u8]) {
+    assert_eq!(DataHeader::measure(bytes), DataHeader::parse(bytes).map(DataHeader::len));
     let Ok(header) = DataHeader::parse(bytes) else { return };
     assert_eq!(bytes.get(..header.len()), header.to_bytes().get(..header.len()));
 }

@@ -101,7 +101,7 @@ pub struct KeyId(u8);
 impl KeyId {
     /// The first key of a session, and only that.
     pub const ZERO: Self = Self(0);
-    const MASK: u8 = 0x07;
+    pub(super) const MASK: u8 = 0x07;
 
     /// `None` when `id` does not fit the three bits.
     pub const fn new(id: u8) -> Option<Self> {

@@ -23,6 +23,7 @@ const PID: usize = 4;
 /// The implicit part of the nonce: the first bytes of the HMAC half [5.5].
 type Iv = Zeroizing<[u8; NONCE - PID]>;
 
+#[inline(always)]
 fn nonce(pid: [u8; PID], iv: &Iv) -> [u8; NONCE] {
     let [a, b, c, d] = pid;
     let [e, f, g, h, i, j, k, l] = **iv;
@@ -98,13 +99,9 @@ impl Receiver {
         Ok(Self { key, iv: keys.0.hmac(), window, usage: Usage::new(cipher) })
     }
 
-    /// Opens `packet`, whose header is `header_len` (1 or 4) bytes long.
-    pub(super) fn open(
-        &mut self,
-        header_len: usize,
-        packet: &mut PacketMut<'_>,
-    ) -> Result<(), OpenError> {
-        let bytes = packet.as_mut_slice();
+    /// Opens the packet in `bytes`, whose header is `header_len` (1 or 4) bytes long, and returns how many
+    /// bytes stand before the plaintext then.
+    pub(super) fn open(&mut self, header_len: usize, bytes: &mut [u8]) -> Result<usize, OpenError> {
         let (front, rest) =
             bytes.split_at_mut_checked(header_len + PID).ok_or(OpenError::Malformed)?;
         let (header, pid) = front.split_last_chunk().ok_or(OpenError::Malformed)?;
@@ -124,7 +121,7 @@ impl Receiver {
         }
         self.window.mark(id);
         self.usage.count(data.len());
-        packet.pull_front(header_len + PID + TAG).map_err(|_| OpenError::Malformed)
+        Ok(header_len + PID + TAG)
     }
 
     pub(super) const fn wants_renegotiation(&self) -> bool {

@@ -204,12 +204,16 @@ impl DataKeys {
     /// authenticates, then remembers the id. The header's key id has led the caller here; its peer
     /// id is authenticated (by the AEAD ciphers), but whose it is remains to be checked.
     pub fn open(&mut self, packet: &mut PacketMut<'_>) -> Result<(), OpenError> {
-        let header = DataHeader::parse(packet.as_slice()).map_err(|_| OpenError::Malformed)?;
+        let bytes = packet.as_mut_slice();
+        let header = DataHeader::measure(bytes).map_err(|_| OpenError::Malformed)?;
         match &mut self.state {
-            State::Classic(both) => both.receive.open(header.len(), packet),
+            State::Classic(both) => {
+                let front = both.receive.open(header, bytes)?;
+                packet.pull_front(front).map_err(|_| OpenError::Malformed)
+            }
             #[cfg(feature = "cbc")]
-            State::Cbc(both) => both.receive.open(header.len(), packet),
-            State::Epoch(_) if header.peer.is_none() => Err(OpenError::Malformed),
+            State::Cbc(both) => both.receive.open(header, packet),
+            State::Epoch(_) if header < DataHeader::MAX_LEN => Err(OpenError::Malformed),
             State::Epoch(both) => {
                 both.receive.open(packet)?;
                 both.send.catch_up(both.receive.epoch());
@@ -266,6 +270,7 @@ impl Usage {
     }
 
     /// Counts one packet of `len` bytes of plaintext.
+    #[inline(always)]
     const fn count(&mut self, len: usize) {
         self.spent = self.spent.saturating_add(1 + len.div_ceil(16) as u64);
     }

@@ -55,7 +55,8 @@ fn classic_known_answer() {
     let mut packet = buf.packet_from(FOX).unwrap();
     sender.seal(&[0x07, 0, 0, 0x17], &mut packet).unwrap();
     assert_eq!(packet.as_slice(), expected);
-    receiver.open(4, &mut packet).unwrap();
+    let front = receiver.open(4, packet.as_mut_slice()).unwrap();
+    packet.pull_front(front).unwrap();
     assert_eq!(packet.as_slice(), FOX);
 }
 
