@@ -73,8 +73,7 @@ impl Server {
         entry.peer.session.seal(now, packet)?;
         client.bytes_out += len as u64;
         client.lifetime.count(now.mono, len as u64);
-        // The session may want to renegotiate by now.
-        self.watch(to);
+        self.passed(now, to);
         Ok(Verdict::ToUdp(endpoint))
     }
 

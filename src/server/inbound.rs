@@ -51,8 +51,8 @@ impl Server {
             return Err(DropReason::RateLimited);
         }
         let payload = entry.peer.session.open(now, packet)?;
-        // From here on the packet is genuine and new. The session may want to renegotiate by now.
-        self.watch(id);
+        // From here on the packet is genuine and new.
+        self.passed(now, id);
         let entry = self.peers.get_mut(id).ok_or(DropReason::UnknownPeer)?;
         if entry.endpoint().peer == from.peer {
             entry.follow(from);

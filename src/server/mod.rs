@@ -14,6 +14,7 @@
 //! packet means for *other* clients is decided here.
 
 pub mod admit;
+mod agenda;
 mod arrival;
 mod assign;
 mod auth;
@@ -64,6 +65,7 @@ use crate::limits::{CONTROL_MTU, HEADROOM, MAX_HALF_OPEN, SEND_WINDOW};
 use crate::random::Random;
 use crate::rate::RateLimit;
 use crate::server::admit::Gate;
+use crate::server::agenda::Agenda;
 use crate::server::delegations::Delegations;
 use crate::server::hosts::Hosts;
 use crate::server::line::Line;
@@ -117,11 +119,10 @@ pub struct Server {
     /// Peers that may have something to send; each at most once.
     ready: VecDeque<PeerId>,
     broadcast: Broadcast,
-    /// When each peer wants attention, or earlier; by its number. Here and not with the peers, as all
-    /// are looked through, and there would be a cache miss for each.
-    due: Vec<Option<Instant>>,
-    /// No peer wants attention earlier; it may well be later.
-    deadline: Option<Instant>,
+    /// When each peer wants attention, or earlier: packets only ever move it away.
+    agenda: Agenda,
+    /// Peers whose time has come and that are looked at right now.
+    due: Vec<PeerId>,
     last_ticket: u64,
     /// Clients that a case was opened for so far.
     known: u64,
@@ -189,8 +190,8 @@ impl Server {
             commands: VecDeque::new(),
             ready: VecDeque::new(),
             broadcast: Broadcast::default(),
-            due: vec![None; clients.saturating_add(MAX_HALF_OPEN)],
-            deadline: None,
+            agenda: Agenda::with_capacity(clients.saturating_add(MAX_HALF_OPEN)),
+            due: Vec::new(),
             last_ticket: 0,
             known: 0,
             tally: reload::Tally::default(),
@@ -267,14 +268,21 @@ impl Server {
 
     /// Takes note of a peer's deadline.
     fn watch(&mut self, id: PeerId) {
-        let theirs = self.peers.get(id).and_then(|entry| entry.peer.deadline());
-        if self.due.len() < self.peers.capacity() {
-            self.due.resize(self.peers.capacity(), None);
+        self.agenda.set(id, self.peers.get(id).and_then(|entry| entry.peer.deadline()));
+    }
+
+    /// Whether a peer's deadline is not missed, or is taken note of before long.
+    fn is_noted(&self, id: PeerId, peer: &Peer) -> bool {
+        let noted = self.agenda.noted(id);
+        peer.queued || peer.deadline().is_none_or(|due| noted.is_some_and(|noted| noted <= due))
+    }
+
+    /// A packet has passed. What a session does about that has to be done at once, or it puts
+    /// deadlines off, and what is noted of them stands until it is due.
+    fn passed(&mut self, now: Now, id: PeerId) {
+        if self.peers.get(id).is_some_and(|entry| entry.peer.session.is_due(now.mono)) {
+            self.watch(id);
         }
-        if let Some(due) = self.due.get_mut(id.0 as usize) {
-            *due = theirs;
-        }
-        self.deadline = [self.deadline, theirs].into_iter().flatten().min();
     }
 }
 
@@ -312,13 +320,12 @@ impl Engine for Server {
 
     fn handle_timeout(&mut self, now: Now) {
         self.session.tls.set_time(now.unix);
-        // Every id is looked at: one peer's timeout may end another, and lists would go stale.
-        for at in 0..self.due.len() {
-            let due = self.due.get_mut(at).and_then(|due| due.take_if(|due| *due <= now.mono));
-            if due.is_none() {
-                continue;
-            }
-            let id = PeerId(at as u32);
+        // All of them are taken out first: one that is still due afterwards waits for the next time, as
+        // the others want their turn.
+        let mut due = core::mem::take(&mut self.due);
+        due.extend(core::iter::from_fn(|| self.agenda.pop(now.mono)));
+        for id in due.drain(..) {
+            // One peer's timeout may have ended another.
             let theirs = self.peers.get(id).and_then(|entry| entry.peer.deadline());
             if theirs.is_some_and(|due| due <= now.mono) {
                 self.peer_timeout(now, id);
@@ -328,7 +335,7 @@ impl Engine for Server {
                 self.watch(id);
             }
         }
-        self.deadline = self.due.iter().flatten().min().copied();
+        self.due = due;
         self.line_expired(now);
         self.save_pool(now);
         if self.closing.is_some_and(|at| at <= now.mono) {
@@ -395,8 +402,9 @@ impl Engine for Server {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
+        debug_assert!(self.peers.iter().all(|(id, entry)| self.is_noted(id, &entry.peer)));
         let line = self.line.as_ref().and_then(Line::deadline);
-        [self.deadline, self.save_due, self.closing, line].into_iter().flatten().min()
+        [self.agenda.next(), self.save_due, self.closing, line].into_iter().flatten().min()
     }
 
     fn forwards_between_peers(&self) -> bool {

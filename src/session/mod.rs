@@ -339,6 +339,12 @@ impl Session {
         Some(SessionEvent::Failed(failure))
     }
 
+    /// Whether a timer has run out: a packet that was sealed or opened can have that effect, and no other
+    /// on [`poll_timeout`](Self::poll_timeout) than to put it off.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.timers.next().is_some_and(|due| due <= now)
+    }
+
     /// When `handle_timeout` or `poll_transmit` has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.failed {

@@ -26,21 +26,28 @@ impl Timer {
 
 /// When each timer runs out, if it runs.
 #[derive(Debug, Default)]
-pub(super) struct Timers([Option<Instant>; Timer::ALL.len()]);
+pub(super) struct Timers {
+    at: [Option<Instant>; Timer::ALL.len()],
+    /// The earliest of them: looked at for each packet, and they hardly ever change.
+    next: Option<Instant>,
+}
 
 impl Timers {
     /// Starts a timer or moves it.
     pub(super) fn set(&mut self, timer: Timer, at: Instant) {
-        if let Some(slot) = self.0.get_mut(timer as usize) {
-            *slot = Some(at);
-        }
+        self.put(timer, Some(at));
     }
 
     /// Stops a timer.
     pub(super) fn clear(&mut self, timer: Timer) {
-        if let Some(slot) = self.0.get_mut(timer as usize) {
-            *slot = None;
+        self.put(timer, None);
+    }
+
+    fn put(&mut self, timer: Timer, at: Option<Instant>) {
+        if let Some(slot) = self.at.get_mut(timer as usize) {
+            *slot = at;
         }
+        self.next = self.at.iter().flatten().min().copied();
     }
 
     /// Stops all of them.
@@ -50,13 +57,15 @@ impl Timers {
 
     /// A timer that has run out; it is stopped.
     pub(super) fn expired(&mut self, now: Instant) -> Option<Timer> {
-        let timers = Timer::ALL.iter().zip(&mut self.0);
-        timers.into_iter().find_map(|(timer, slot)| slot.take_if(|at| *at <= now).map(|_| *timer))
+        let mut timers = Timer::ALL.iter().zip(&self.at);
+        let (timer, _) = timers.find(|(_, at)| at.is_some_and(|at| at <= now))?;
+        self.clear(*timer);
+        Some(*timer)
     }
 
     /// When the next timer runs out.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.0.iter().flatten().min().copied()
+        self.next
     }
 }
 
@@ -81,6 +90,13 @@ mod tests {
         for timer in Timer::ALL {
             timers.set(timer, at(1));
             assert_eq!(timers.expired(at(1)), Some(timer));
+            assert_eq!(timers.next(), None);
         }
+        timers.set(Timer::Ping, at(3));
+        timers.set(Timer::Silence, at(4));
+        timers.set(Timer::Ping, at(9));
+        assert_eq!(timers.next(), Some(at(4)), "the earlier one was moved");
+        timers.clear_all();
+        assert_eq!(timers.next(), None);
     }
 }
