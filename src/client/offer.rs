@@ -11,7 +11,7 @@ use crate::session::occ::options_string;
 use crate::session::wrap::Wrap;
 use crate::session::{Login, Role, SessionConfig, SharedUnixTime, TlsContext};
 use crate::time::Now;
-use crate::wire::peer_info::{IvProto, WANTS_PREFIX};
+use crate::wire::peer_info::{HAS_AES, IvProto, WANTS_PREFIX};
 
 /// What all sessions of this client share.
 pub(super) fn session_config(
@@ -57,11 +57,12 @@ fn peer_info(config: &Config, role: &ClientRole) -> String {
     let prefix = if role.wants_prefix { format!("{WANTS_PREFIX}=1\n") } else { String::new() };
     format!(
         "IV_VER=sixgate_{}\nIV_PLAT=linux\nIV_TCPNL=1\nIV_MTU={}\n{ncp}IV_CIPHERS={}\n\
-         IV_LZO_STUB=1\nIV_COMP_STUB=1\nIV_COMP_STUBv2=1\nIV_PROTO={}\n{prefix}",
+         IV_LZO_STUB=1\nIV_COMP_STUB=1\nIV_COMP_STUBv2=1\nIV_PROTO={}\n{HAS_AES}={}\n{prefix}",
         env!("CARGO_PKG_VERSION"),
         MAX_TUN_MTU,
         ciphers.join(":"),
         PROTO.0,
+        u8::from(config.has_aes),
     )
 }
 

@@ -104,6 +104,11 @@ pub trait Files {
     fn is_executable(&self, _: &Path) -> Result<(), String> {
         Ok(())
     }
+
+    /// Whether the processor has instructions for AES. Asked here, as only whoever knows the machine can tell.
+    fn has_aes(&self) -> bool {
+        true
+    }
 }
 
 /// A whole configuration, checked.
@@ -121,6 +126,10 @@ pub struct Config {
     pub wrap: Wrapping,
     /// `data-ciphers`: in order of preference.
     pub data_ciphers: Vec<CipherName>,
+    /// `data-ciphers` is not given: what is fastest for both ends comes first.
+    pub fastest_cipher: bool,
+    /// The processor has instructions for AES.
+    pub has_aes: bool,
     /// `data-ciphers-fallback`: for a peer that names no cipher at all [8.1, 8.2].
     pub fallback_cipher: Option<CipherName>,
     /// `cipher`, as far as it is one of `data_ciphers`: what our options string names [5.2].

@@ -41,7 +41,13 @@ pub(super) fn lines(config: &Config) -> Vec<String> {
     out.push(format!("wrap the control channel with {}", wrapping(config)));
     out.push(tls(config));
     let ciphers: Vec<_> = config.data_ciphers.iter().map(|cipher| cipher.as_str()).collect();
-    out.push(format!("encrypt data with the first of {} that both ends know", ciphers.join(", ")));
+    let order = if config.fastest_cipher {
+        " (ChaCha20 first if either has no AES instructions)"
+    } else {
+        ""
+    };
+    let ciphers = ciphers.join(", ");
+    out.push(format!("encrypt data with the first of {ciphers} that both ends know{order}"));
     out.push(match config.mssfix {
         None => "leave the segment size of TCP alone".to_owned(),
         Some(Mssfix::Outer(size)) => {

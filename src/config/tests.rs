@@ -9,19 +9,25 @@ mod client;
 mod data;
 
 /// Files in memory.
-#[derive(Default)]
-pub(super) struct Memory(HashMap<String, Vec<u8>>);
+pub(super) struct Memory {
+    files: HashMap<String, Vec<u8>>,
+    has_aes: bool,
+}
 
 impl Memory {
     /// Adds a file.
     pub(super) fn insert(&mut self, name: &str, text: &str) {
-        self.0.insert(name.to_owned(), text.as_bytes().to_vec());
+        self.files.insert(name.to_owned(), text.as_bytes().to_vec());
     }
 }
 
 impl Files for Memory {
     fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
-        self.0.get(&*path.to_string_lossy()).cloned().ok_or_else(|| "no such file".to_owned())
+        self.files.get(&*path.to_string_lossy()).cloned().ok_or_else(|| "no such file".to_owned())
+    }
+
+    fn has_aes(&self) -> bool {
+        self.has_aes
     }
 }
 
@@ -35,7 +41,7 @@ pub(super) fn files(main: &str) -> Memory {
         static_key.push_str("000102030405060708090a0b0c0d0e0f\n");
     }
     static_key.push_str("-----END OpenVPN Static key V1-----\n");
-    let mut memory = Memory::default();
+    let mut memory = Memory { files: HashMap::new(), has_aes: true };
     for (name, text) in [
         ("main.conf", main),
         ("ca.crt", CERT),
@@ -45,7 +51,7 @@ pub(super) fn files(main: &str) -> Memory {
         ("crl.pem", "-----BEGIN X509 CRL-----\nAA==\n-----END X509 CRL-----\n"),
         ("pass.txt", "alice\nsecret\n"),
     ] {
-        memory.0.insert(name.to_owned(), text.as_bytes().to_vec());
+        memory.files.insert(name.to_owned(), text.as_bytes().to_vec());
     }
     memory
 }
@@ -71,6 +77,13 @@ pub(super) fn error_of(lines: &str) -> String {
 /// A server with these lines in front of what every server needs.
 pub(crate) fn server(lines: &str) -> Loaded {
     load(&format!("{lines}\n{SERVER}")).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A server with these lines on a processor with instructions for AES or without.
+pub(crate) fn on_processor(lines: &str, has_aes: bool) -> Config {
+    let mut files = files(&format!("{lines}\n{SERVER}"));
+    files.has_aes = has_aes;
+    load_file("main.conf", &files).unwrap_or_else(|error| panic!("{error}")).config
 }
 
 pub(crate) fn client(lines: &str) -> Loaded {
@@ -370,11 +383,11 @@ fn pushes() {
 #[test]
 fn includes_folders_and_arguments() {
     let mut memory = files("cd /etc/vpn\nconfig more.conf\nverb 4\n");
-    memory.0.insert("/etc/vpn/more.conf".to_owned(), SERVER.as_bytes().to_vec());
+    memory.files.insert("/etc/vpn/more.conf".to_owned(), SERVER.as_bytes().to_vec());
     for name in ["ca.crt", "server.crt", "server.key"] {
-        let bytes = memory.0.get(name).cloned().unwrap();
-        memory.0.insert(format!("/etc/vpn/{name}"), bytes);
-        memory.0.remove(name);
+        let bytes = memory.files.get(name).cloned().unwrap();
+        memory.files.insert(format!("/etc/vpn/{name}"), bytes);
+        memory.files.remove(name);
     }
     let args: Vec<_> =
         "--config main.conf --verb 5 --writepid x.pid".split(' ').map(str::to_owned).collect();

@@ -8,7 +8,7 @@
 use crate::config::{CipherName, Config, Framing};
 use crate::session::occ::is_framed;
 use crate::wire::key_method::occ_option;
-use crate::wire::peer_info::{IvProto, PeerInfo, WANTS_PREFIX};
+use crate::wire::peer_info::{HAS_AES, IvProto, PeerInfo, WANTS_PREFIX};
 
 /// The reason that stock servers give, which clients show to their user [8.1].
 pub const NO_SHARED_CIPHER: &str = "Data channel cipher negotiation failed (no shared cipher)";
@@ -29,6 +29,8 @@ pub struct Offer {
     stub_v2: bool,
     /// `IV_SIXGATE_PREFIX`: it has a use for a prefix of its own.
     pub wants_prefix: bool,
+    /// `IV_SIXGATE_AES=0`: its processor has no instructions for AES. Others do not say.
+    slow_aes: bool,
     /// `IV_MTU`: the largest tunnel MTU the client can take.
     pub mtu: Option<u16>,
     /// `IV_VER`, or empty.
@@ -49,6 +51,7 @@ impl Offer {
             framed: is_framed(options),
             stub_v2: info.lookup("IV_COMP_STUBv2") == Some("1"),
             wants_prefix: info.lookup(WANTS_PREFIX) == Some("1"),
+            slow_aes: info.lookup(HAS_AES) == Some("0"),
             mtu: info.mtu().map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX)),
             version: info.version().unwrap_or_default(),
             platform: info.platform().unwrap_or_default(),
@@ -95,6 +98,15 @@ impl Offer {
         let shared = ours.iter().find(usable).copied();
         let fits = |own: &CipherName| list.is_empty() && occ.is_none_or(|occ| occ == own.as_str());
         shared.or_else(|| fallback.filter(fits))
+    }
+
+    /// The same in the order of this configuration. Where that is not the user's, ChaCha20 comes first
+    /// for a client to which AES is a burden; our own processor is considered in the order already.
+    fn best_cipher(&self, config: &Config) -> Option<CipherName> {
+        let fastest = [CipherName::ChaCha20Poly1305];
+        let first = if config.fastest_cipher && self.slow_aes { &fastest[..] } else { &[] };
+        let shared = self.cipher(first, None);
+        shared.or_else(|| self.cipher(&config.data_ciphers, config.fallback_cipher))
     }
 
     /// The framing to use with this client. One that frames its packets is moved to what adds
@@ -156,7 +168,7 @@ pub struct Terms {
 impl Terms {
     /// Decides; `None` when there is no cipher that both sides have.
     pub fn negotiate(offer: &Offer, config: &Config) -> Option<Self> {
-        let cipher = offer.cipher(&config.data_ciphers, config.fallback_cipher)?;
+        let cipher = offer.best_cipher(config)?;
         let exporter = offer.has(IvProto::TLS_KEY_EXPORT);
         // Flags are words of `protocol-flags`, which came with control channel exit; both extras
         // are only known together with exported keys.
@@ -205,6 +217,32 @@ mod tests {
         assert_eq!(pick("", "", None), None);
         assert_eq!(pick("", "", Some(Aes128Gcm)), Some(Aes128Gcm));
         assert_eq!(pick("", "V4,cipher BF-CBC", Some(Aes128Gcm)), None);
+    }
+
+    /// ChaCha20 where either processor has no instructions for AES, unless somebody wants it otherwise.
+    #[test]
+    fn the_fastest_cipher_for_both_is_taken_where_the_order_is_ours() {
+        let pick = |lines: &str, has_aes: bool, info: &str| {
+            let config = crate::config::tests::on_processor(lines, has_aes);
+            let info = format!("IV_CIPHERS=AES-256-GCM:AES-128-GCM:CHACHA20-POLY1305\n{info}");
+            Terms::negotiate(&Offer::read(&info, ""), &config).unwrap().cipher
+        };
+        let (fast, slow) = ("IV_SIXGATE_AES=1\n", "IV_SIXGATE_AES=0\n");
+        assert_eq!(pick("", true, fast), Aes256Gcm);
+        assert_eq!(pick("", true, ""), Aes256Gcm, "others do not say");
+        assert_eq!(pick("", true, slow), ChaCha20Poly1305);
+        for info in [fast, slow, ""] {
+            assert_eq!(pick("", false, info), ChaCha20Poly1305);
+            for has_aes in [true, false] {
+                assert_eq!(
+                    pick("data-ciphers AES-128-GCM:CHACHA20-POLY1305", has_aes, info),
+                    Aes128Gcm
+                );
+            }
+        }
+        let config = crate::config::tests::on_processor("", true);
+        let without = Offer::read("IV_CIPHERS=AES-128-GCM\nIV_SIXGATE_AES=0\n", "");
+        assert_eq!(without.best_cipher(&config), Some(Aes128Gcm), "what there is");
     }
 
     #[test]

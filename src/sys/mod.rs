@@ -39,6 +39,7 @@ mod pages;
 mod poll;
 pub mod privilege;
 pub mod process;
+mod processor;
 pub mod reload;
 pub mod remarks;
 pub mod reports;

@@ -218,4 +218,8 @@ impl Files for Remembered {
     fn is_executable(&self, path: &Path) -> Result<(), String> {
         DiskFiles.is_executable(path)
     }
+
+    fn has_aes(&self) -> bool {
+        DiskFiles.has_aes()
+    }
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use zeroize::Zeroizing;
 
+use super::processor;
 use crate::config::Files;
 
 /// Largest file that is read: far more than any key, certificate bundle or configuration, far less
@@ -75,6 +76,10 @@ impl Files for DiskFiles {
             true => Ok(()),
             false => Err("not an executable file".into()),
         }
+    }
+
+    fn has_aes(&self) -> bool {
+        processor::has_aes()
     }
 }
 

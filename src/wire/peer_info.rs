@@ -13,6 +13,8 @@ use core::fmt;
 
 /// Sixgate's own key: 1 if the client has an interface for a delegated prefix.
 pub const WANTS_PREFIX: &str = "IV_SIXGATE_PREFIX";
+/// Sixgate's own key: 1 if the client's processor has instructions for AES, 0 if not.
+pub const HAS_AES: &str = "IV_SIXGATE_AES";
 
 /// What the peer can do: the bits of IV_PROTO.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]

@@ -4,9 +4,12 @@ use super::Build;
 use crate::config::lex::Line;
 use crate::config::{CipherName, Digest, Framing};
 
-/// What OpenVPN offers since 2.6 [8.3].
+/// What OpenVPN offers since 2.6, in its order [8.3].
 const DEFAULT_CIPHERS: [CipherName; 3] =
     [CipherName::Aes256Gcm, CipherName::Aes128Gcm, CipherName::ChaCha20Poly1305];
+/// The same for processors without instructions for AES, where ChaCha20 takes a tenth of the time (MIPS).
+const WITHOUT_AES: [CipherName; 3] =
+    [CipherName::ChaCha20Poly1305, CipherName::Aes256Gcm, CipherName::Aes128Gcm];
 /// Longest list OpenVPN peers read.
 const MAX_CIPHER_LIST: usize = 127;
 
@@ -14,6 +17,8 @@ const MAX_CIPHER_LIST: usize = 127;
 pub(super) struct Ciphers {
     /// In order of preference, never empty.
     pub(super) list: Vec<CipherName>,
+    /// The list is not the user's.
+    pub(super) fastest: bool,
     /// `data-ciphers-fallback`.
     pub(super) fallback: Option<CipherName>,
     /// `cipher`, if it is in the list.
@@ -28,7 +33,8 @@ pub(super) fn ciphers(b: &mut Build<'_>) -> Ciphers {
     }
     let mut list = match given {
         Some(line) => cipher_list(b, line),
-        None => DEFAULT_CIPHERS.to_vec(),
+        None if b.files.has_aes() => DEFAULT_CIPHERS.to_vec(),
+        None => WITHOUT_AES.to_vec(),
     };
     let fallback = b.line("data-ciphers-fallback").and_then(|line| {
         let name = line.arg(0)?;
@@ -56,7 +62,7 @@ pub(super) fn ciphers(b: &mut Build<'_>) -> Ciphers {
         }
         Some(cipher)
     });
-    Ciphers { list, fallback, occ }
+    Ciphers { list, fastest: given.is_none(), fallback, occ }
 }
 
 /// `compat-mode` of a release that let `cipher` speak for itself [8.3].

@@ -72,6 +72,8 @@ pub(super) fn build(source: &Source, files: &dyn Files, problems: &mut Problems)
         auth: data::auth(&mut b, &ciphers),
         framing: data::framing(&mut b),
         data_ciphers: ciphers.list,
+        fastest_cipher: ciphers.fastest,
+        has_aes: files.has_aes(),
         fallback_cipher: ciphers.fallback,
         occ_cipher: ciphers.occ,
         hooks: hooks::hooks(&mut b, &wrap),

@@ -9,7 +9,7 @@ super::rows! { "Data channel";
 "comp-noadapt", 0, 0, [BOTH], Ignored("packets are never compressed"), "how LZO adapts";
 "compat-mode", 1, 1, [BOTH], Done, "below 2.5: `cipher` is added to `data-ciphers`; TLS is 1.2 at least whatever it says";
 "compress", 0, 1, [BOTH CCD PUSHED], Done, "framing only, never compressed; a server finds out for each client";
-"data-ciphers", 1, 1, [BOTH], Done, "ciphers to choose from, best first: CHACHA20-POLY1305, AES-256-GCM, AES-128-GCM; for old peers AES-256-CBC, AES-192-CBC, AES-128-CBC";
+"data-ciphers", 1, 1, [BOTH], Done, "ciphers to choose from, best first: CHACHA20-POLY1305, AES-256-GCM, AES-128-GCM (without it all three, the one first that is fast at both ends); for old peers AES-256-CBC, AES-192-CBC, AES-128-CBC";
 "data-ciphers-fallback", 1, 1, [BOTH], Done, "cipher for a peer that names none";
 "disable-occ", 0, 0, [BOTH], Ignored("options strings are never enforced"), "do not compare options with the peer";
 "engine", 0, 1, [BOTH], Ignored("there is no OpenSSL to load engines"), "OpenSSL engine";

@@ -11,6 +11,15 @@ fn ciphers() {
         names("data-ciphers chacha20-poly1305:AES-256-GCM"),
         ["CHACHA20-POLY1305", "AES-256-GCM"]
     );
+    assert_eq!(names(""), ["AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305"]);
+    let slow = on_processor("", false);
+    let ours = slow.data_ciphers.first().copied();
+    assert_eq!((ours, slow.fastest_cipher), (Some(CipherName::ChaCha20Poly1305), true));
+    let theirs = on_processor("data-ciphers DEFAULT", false);
+    assert_eq!(
+        (theirs.data_ciphers.first(), theirs.fastest_cipher),
+        (Some(&CipherName::Aes256Gcm), false)
+    );
     assert_eq!(names("ncp-ciphers AES-128-GCM"), ["AES-128-GCM"]);
     assert_eq!(
         names("data-ciphers AES-128-GCM:DEFAULT"),
