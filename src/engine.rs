@@ -44,7 +44,7 @@ impl Endpoint {
 }
 
 /// What becomes of the packet that was handed in.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Verdict {
     /// Nothing to forward: a control packet, a ping, an answer that waits in `poll_transmit`.

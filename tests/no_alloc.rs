@@ -10,12 +10,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use common::net::Net;
-use common::packets::echo;
+use common::packets::{echo, syn};
 use common::pki::Site;
 use segments::{Dice, Flow};
 use sixgate::buf::{PacketBuf, PacketMut};
 use sixgate::config::{CipherName, Digest};
-use sixgate::engine::{Endpoint, Verdict};
+use sixgate::engine::{DropReason, Endpoint, Verdict};
 use sixgate::offload::coalesce::{Coalescer, Part};
 use sixgate::offload::outbox::{Datagram, Outbox, first_run};
 use sixgate::offload::split::Splitter;
@@ -216,6 +216,184 @@ fn no_allocation_per_data_packet() {
             }
         }
     }
+}
+
+/// A server and two clients that see each other, with a log as on a router.
+fn party(lines: &str) -> Net {
+    let site = Site::default();
+    let mut net = Net::new(3);
+    let now = net.now;
+    net.add("192.0.2.1:1194", site.server(now, lines, 1));
+    net.add("198.51.100.7:40000", site.client(now, "laptop", "", 2));
+    assert!(net.run_until(60_000, |net| net.nodes[1].settings.is_some()));
+    net.add("198.51.100.8:40000", site.client(net.now, "phone", "", 3));
+    assert!(net.run_until(60_000, |net| net.nodes[2].settings.is_some()));
+    net.run(1_000);
+    log::set_max_level(log::LevelFilter::Info);
+    net
+}
+
+/// What a client makes of a packet of its host; not counted.
+fn sealed(net: &mut Net, client: usize, packet: &[u8]) -> Vec<u8> {
+    let mut buf = PacketBuf::new();
+    let mut window = buf.packet_from(packet).unwrap();
+    let verdict = net.nodes[client].engine.handle_tun(net.now, &mut window);
+    assert!(matches!(verdict, Verdict::ToUdp(_)), "{verdict:?}");
+    window.as_slice().to_vec()
+}
+
+/// Hands `bytes` to an engine, as a datagram of node `from` or as a packet of its host, and makes all
+/// the copies of a broadcast; nothing of that may take memory.
+fn handed(net: &mut Net, to: usize, from: Option<usize>, bytes: &[u8]) -> (Verdict, usize) {
+    let (mut buf, mut copy) = (PacketBuf::new(), PacketBuf::new());
+    let mut window = buf.packet_from(bytes).unwrap();
+    let (now, from) = (net.now, from.map(|from| Endpoint::new(net.nodes[from].addr)));
+    let engine = &mut net.nodes[to].engine;
+    let (mut verdict, mut copies) = (Verdict::Consumed, 0);
+    let taken = taken_by(|| {
+        verdict = match from {
+            Some(from) => engine.handle_udp(now, from, &mut window),
+            None => engine.handle_tun(now, &mut window),
+        };
+        if let Verdict::Broadcast { .. } = verdict {
+            let mut copy = copy.packet();
+            while engine.poll_broadcast(now, window.as_slice(), &mut copy).is_some() {
+                copies += 1;
+            }
+        }
+        let mut out = [0; 2048];
+        let mut out = PacketMut::new(&mut out, 128, 128).unwrap();
+        while engine.poll_transmit(now, &mut out).is_some() {}
+    });
+    assert_eq!(taken, 0, "{verdict:?} of {:02x?}", &bytes[..bytes.len().min(24)]);
+    // From which of its addresses is of no interest here.
+    if let Verdict::ToUdp(to) = &mut verdict {
+        *to = Endpoint::new(to.peer);
+    }
+    (verdict, copies)
+}
+
+/// Whatever a client sends through the server: to others, to itself, to all, and what is refused.
+#[test]
+fn no_allocation_on_the_way_from_a_client() {
+    let mut net = party("client-to-client\nmssfix 1200\n");
+    let (one, two) = (net.nodes[1].addr, net.nodes[2].addr);
+    let v4 = |text: &str| text.parse().unwrap();
+    let families = [
+        ["10.8.0.2", "10.8.0.3", "10.8.0.1", "224.0.0.251", "10.9.9.9"],
+        ["fd00:6::1000", "fd00:6::1001", "fd00:6::1", "ff05::fb", "fd00:9::9"],
+    ];
+    for [own, other, host, all, stranger] in families {
+        let ip = |text: &str| text.parse::<std::net::IpAddr>().unwrap();
+        let mut send = |from: &str, to: &str| {
+            let datagram = sealed(&mut net, 1, &echo(ip(from), ip(to), &[1; 200]));
+            handed(&mut net, 0, Some(1), &datagram)
+        };
+        for _ in 0..20 {
+            assert_eq!(send(own, host), (Verdict::ToTun, 0));
+            assert_eq!(send(own, stranger), (Verdict::ToTun, 0));
+            assert_eq!(
+                send(own, other),
+                (Verdict::ToUdp(Endpoint::new(two)), 0),
+                "to another client"
+            );
+            assert_eq!(send(own, own), (Verdict::ToUdp(Endpoint::new(one)), 0), "it is told");
+            assert_eq!(send(own, all), (Verdict::Broadcast { to_tun: true }, 1));
+            assert_eq!(send(stranger, host), (Verdict::Drop(DropReason::BadSource), 0));
+        }
+    }
+    let connect = syn(v4("10.8.0.2"), v4("10.8.0.1"), 1460);
+    let datagram = sealed(&mut net, 1, &connect);
+    assert_eq!(handed(&mut net, 0, Some(1), &datagram).0, Verdict::ToTun, "its MSS is lowered");
+    assert_eq!(handed(&mut net, 0, Some(1), &datagram).0, Verdict::Drop(DropReason::Replay));
+    let mut forged = sealed(&mut net, 1, &connect);
+    *forged.last_mut().unwrap() ^= 1;
+    assert_eq!(handed(&mut net, 0, Some(1), &forged).0, Verdict::Drop(DropReason::BadAuth));
+    let short = handed(&mut net, 0, Some(1), &forged[..8]).0;
+    assert_eq!(short, Verdict::Drop(DropReason::Malformed));
+    let link = echo("fe80::1".parse().unwrap(), "fd00:6::1".parse().unwrap(), &[]);
+    let datagram = sealed(&mut net, 1, &link);
+    assert_eq!(handed(&mut net, 0, Some(1), &datagram).0, Verdict::Drop(DropReason::LinkLocal));
+}
+
+/// Whatever the server's host sends, and what a client makes of what comes.
+#[test]
+fn no_allocation_on_the_way_to_a_client() {
+    let mut net = party("mssfix 1200\n");
+    let one = Endpoint::new(net.nodes[1].addr);
+    let ip = |text: &str| text.parse::<std::net::IpAddr>().unwrap();
+    let mut replayed = None;
+    for _ in 0..20 {
+        for [host, client, nobody, all] in [
+            ["10.8.0.1", "10.8.0.2", "10.8.0.77", "224.0.0.251"],
+            ["fd00:6::1", "fd00:6::1000", "fd00:6::7777", "ff05::fb"],
+        ] {
+            let mut send =
+                |to: &str, size| handed(&mut net, 0, None, &echo(ip(host), ip(to), &vec![1; size]));
+            assert_eq!(send(client, 100), (Verdict::ToUdp(one), 0));
+            assert_eq!(send(nobody, 100), (Verdict::ToTun, 0), "the host is told");
+            assert_eq!(send(client, 2000), (Verdict::ToTun, 0), "the host is told");
+            assert_eq!(send(all, 100), (Verdict::Broadcast { to_tun: false }, 2));
+        }
+        let connect = syn("10.8.0.1".parse().unwrap(), "10.8.0.2".parse().unwrap(), 1460);
+        assert_eq!(
+            handed(&mut net, 0, None, &connect).0,
+            Verdict::ToUdp(one),
+            "its MSS is lowered"
+        );
+        // The first of two fragments is a packet like any other.
+        let mut fragment = echo(ip("10.8.0.1"), ip("10.8.0.2"), &[1; 64]);
+        fragment[6] |= 0x20;
+        assert_eq!(handed(&mut net, 0, None, &fragment).0, Verdict::ToUdp(one));
+        assert_eq!(handed(&mut net, 0, None, &[0x45; 12]).0, Verdict::Drop(DropReason::NotIp));
+        assert_eq!(handed(&mut net, 0, None, &[0x15; 40]).0, Verdict::Drop(DropReason::NotIp));
+        let link = echo(ip("fe80::1"), ip("ff02::1"), &[]);
+        assert_eq!(handed(&mut net, 0, None, &link).0, Verdict::Drop(DropReason::LinkLocal));
+
+        let datagram = sealed(&mut net, 0, &connect);
+        assert_eq!(handed(&mut net, 1, Some(0), &datagram).0, Verdict::ToTun);
+        let old = replayed.get_or_insert(datagram).clone();
+        assert_eq!(handed(&mut net, 1, Some(0), &old).0, Verdict::Drop(DropReason::Replay));
+        let mut forged = sealed(&mut net, 0, &connect);
+        *forged.last_mut().unwrap() ^= 1;
+        assert_eq!(handed(&mut net, 1, Some(0), &forged).0, Verdict::Drop(DropReason::BadAuth));
+    }
+    // More than there are answers for in a second.
+    let lost = echo(ip("10.8.0.1"), ip("10.8.0.77"), &[]);
+    let verdicts: Vec<_> = (0..200).map(|_| handed(&mut net, 0, None, &lost).0).collect();
+    assert!(verdicts.contains(&Verdict::Drop(DropReason::NoRoute)));
+}
+
+/// Time that passes: pings out, and what becomes of them at the other end.
+#[test]
+fn no_allocation_for_pings() {
+    let mut net = party("keepalive 10 60\n");
+    let mut pings = 0;
+    for _ in 0..50 {
+        net.now.mono = net.now.mono + std::time::Duration::from_secs(1);
+        for (from, to) in [(0, 1), (1, 0), (2, 0)] {
+            let (now, mut sent) = (net.now, Vec::with_capacity(64));
+            let mut buf = PacketBuf::new();
+            let taken = taken_by(|| {
+                let engine = &mut net.nodes[from].engine;
+                if engine.poll_timeout().is_some_and(|due| due <= now.mono) {
+                    engine.handle_timeout(now);
+                }
+                let mut out = buf.packet();
+                while let Some(at) = net.nodes[from].engine.poll_transmit(now, &mut out) {
+                    sent.push((at.peer, out.len()));
+                    if at.peer == net.nodes[to].addr {
+                        let sender = Endpoint::new(net.nodes[from].addr);
+                        let verdict = net.nodes[to].engine.handle_udp(now, sender, &mut out);
+                        assert_eq!(verdict, Verdict::Consumed);
+                    }
+                }
+            });
+            pings += sent.len();
+            assert_eq!(taken, 0, "node {from}");
+        }
+    }
+    assert!(pings >= 3 * 4, "{pings} pings");
 }
 
 #[test]

@@ -191,7 +191,7 @@ impl Server {
             ready: VecDeque::new(),
             broadcast: Broadcast::default(),
             agenda: Agenda::with_capacity(clients.saturating_add(MAX_HALF_OPEN)),
-            due: Vec::new(),
+            due: Vec::with_capacity(clients.saturating_add(MAX_HALF_OPEN)),
             last_ticket: 0,
             known: 0,
             tally: reload::Tally::default(),
