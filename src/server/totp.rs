@@ -19,7 +19,6 @@
 //! of the login was all right, and so it is not checked a second time.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -29,6 +28,7 @@ use zeroize::Zeroizing;
 
 use crate::config::totp::TotpSecret;
 use crate::server::token::TokenSession;
+use crate::sorted::SortedMap;
 use crate::time::{Instant, UnixTime};
 
 /// A time step in seconds (RFC 6238, 4.1).
@@ -99,7 +99,7 @@ impl Fault {
 
 /// The codes of all clients; only those that need one have an entry.
 #[derive(Debug, Default)]
-pub struct Codes(BTreeMap<String, Known>);
+pub struct Codes(SortedMap<String, Known>);
 
 impl Codes {
     /// Checks a client's code, which is used up then.
@@ -114,7 +114,7 @@ impl Codes {
             return Err(Fault::NoClock);
         }
         let now = unix.0 / STEP;
-        let known = self.0.entry(name.to_owned()).or_default();
+        let known = self.0.get_or_default(name.to_owned());
         if mono.since(known.since) >= TRIES_TIME {
             known.wrong = 0;
         }
@@ -143,13 +143,13 @@ impl Codes {
 impl Codes {
     /// A client's code has begun this login.
     pub fn begin(&mut self, name: &str, session: TokenSession) {
-        self.0.entry(name.to_owned()).or_default().session = Some(session);
+        self.0.get_or_default(name.to_owned()).session = Some(session);
     }
 
     /// Whether this login is the one that the client's last code has begun. Tokens alone do not tell,
     /// as they are for a user name, and for clients that needed no code, too.
     pub fn is_of(&self, name: &str, session: TokenSession) -> bool {
-        self.0.get(name).is_some_and(|known| known.session == Some(session))
+        self.0.get(&name.to_owned()).is_some_and(|known| known.session == Some(session))
     }
 }
 

@@ -4,7 +4,6 @@
 //! Whatever is wrong with it keeps the client out: its addresses and routes would be somebody
 //! else's otherwise. What lines mean is `config::ccd`'s business.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -12,6 +11,7 @@ use ipnet::IpNet;
 use super::store::Reading;
 use crate::config::ccd::{self, ClientFiles, ClientSettings, DEFAULT};
 use crate::config::{Config, ConfigError, Diagnostic, Role, ServerRole, TunnelRoute, Via};
+use crate::sorted::SortedMap;
 
 /// What a client is told when its file cannot be used; the log has the rest.
 const UNUSABLE: &str = "the server's settings for this client are not usable";
@@ -168,7 +168,7 @@ impl Survey {
 
     /// Two files that name the same address or network, and a file for many that names one.
     fn compare(&mut self) {
-        let mut owners: BTreeMap<IpNet, &str> = BTreeMap::new();
+        let mut owners: SortedMap<IpNet, &str> = SortedMap::new();
         for (name, settings) in &self.settings {
             let mut named = Vec::new();
             for net in claims(settings) {

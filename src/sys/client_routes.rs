@@ -5,13 +5,13 @@
 //! spreads them; and what a server that was killed has left on a device that outlived it is known by
 //! it, too, and removed at the next start. Routes of others are never touched.
 
-use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 
 use ipnet::IpNet;
 
 use super::netlink::{Exported, Netlink};
 use crate::config::Export;
+use crate::sorted::SortedMap;
 
 /// The routes; `drop` removes them.
 #[derive(Debug)]
@@ -19,14 +19,14 @@ pub struct ClientRoutes {
     netlink: Netlink,
     interface: u32,
     at: Export,
-    wanted: BTreeSet<IpNet>,
+    wanted: SortedMap<IpNet, ()>,
 }
 
 impl ClientRoutes {
     /// Routes into the interface with this index; what an earlier server has left there goes.
     pub fn open(at: Export, interface: u32) -> Result<Self, String> {
         let netlink = Netlink::open().map_err(|error| format!("netlink: {error}"))?;
-        let mut this = Self { netlink, interface, at, wanted: BTreeSet::new() };
+        let mut this = Self { netlink, interface, at, wanted: SortedMap::new() };
         for route in this.present() {
             log::info!("{}: removing the route that an earlier server has left", route.net);
             this.withdraw(route);
@@ -37,22 +37,21 @@ impl ClientRoutes {
     /// A client has this network from now on, or no longer.
     pub fn set(&mut self, net: IpNet, up: bool) {
         if up {
-            self.wanted.insert(net);
+            self.wanted.insert(net, ());
             self.export(net);
-        } else if self.wanted.remove(&net) {
+        } else if self.wanted.remove(&net).is_some() {
             self.withdraw(Exported { net, at: self.at });
         }
     }
 
     /// Puts back what is gone: the kernel drops routes when their interface goes down.
     pub fn restore(&mut self) {
-        let present: BTreeSet<IpNet> = self
-            .present()
-            .into_iter()
-            .filter(|route| route.at == self.at)
-            .map(|route| route.net)
-            .collect();
-        let missing: Vec<IpNet> = self.wanted.difference(&present).copied().collect();
+        let mut present = SortedMap::new();
+        for route in self.present().into_iter().filter(|route| route.at == self.at) {
+            present.insert(route.net, ());
+        }
+        let missing: Vec<IpNet> =
+            self.wanted.keys().filter(|net| !present.contains_key(net)).copied().collect();
         missing.into_iter().for_each(|net| self.export(net));
     }
 
@@ -87,7 +86,7 @@ impl ClientRoutes {
 
 impl Drop for ClientRoutes {
     fn drop(&mut self) {
-        for net in std::mem::take(&mut self.wanted) {
+        for (net, ()) in std::mem::take(&mut self.wanted) {
             self.withdraw(Exported { net, at: self.at });
         }
     }
@@ -95,6 +94,8 @@ impl Drop for ClientRoutes {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::engine::TunnelSettings;
     use crate::sys::netlink::Route;

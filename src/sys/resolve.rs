@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 /// Stack of a look-up thread. musl needs 10 KiB; glibc's name service modules a good deal more.
@@ -16,11 +16,24 @@ const STACK: usize = 256 * 1024;
 /// Runs look-ups; only the answer to the latest one is reported.
 #[derive(Debug)]
 pub struct Resolver {
-    latest: u32,
-    results: Receiver<(u32, Vec<SocketAddr>)>,
-    sender: Sender<(u32, Vec<SocketAddr>)>,
+    latest: Arc<Mutex<Latest>>,
     bell: UnixStream,
     rope: UnixStream,
+}
+
+/// The look-up whose answer is waited for, and its answer once it is there. A channel would be
+/// more code, and keep answers that nobody wants.
+#[derive(Debug, Default)]
+struct Latest {
+    ticket: u32,
+    found: Option<Vec<SocketAddr>>,
+}
+
+fn answer(latest: &Mutex<Latest>, ticket: u32, found: Vec<SocketAddr>) {
+    let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
+    if latest.ticket == ticket {
+        latest.found = Some(found);
+    }
 }
 
 impl Resolver {
@@ -28,24 +41,26 @@ impl Resolver {
     pub fn new() -> io::Result<Self> {
         let (bell, rope) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
-        let (sender, results) = channel();
-        Ok(Self { latest: 0, results, sender, bell, rope })
+        Ok(Self { latest: Arc::default(), bell, rope })
     }
 
     /// Begins a look-up; an earlier one that is still under way is forgotten.
     pub fn start(&mut self, host: String, port: u16, family: Option<bool>) {
-        self.latest = self.latest.wrapping_add(1);
-        let (ticket, sender) = (self.latest, self.sender.clone());
+        let ticket = {
+            let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+            *latest = Latest { ticket: latest.ticket.wrapping_add(1), found: None };
+            latest.ticket
+        };
+        let latest = Arc::clone(&self.latest);
         let rope = self.rope.try_clone();
         let work = move || {
-            let found = look_up(&host, port, family);
-            // Both fail only when the loop has ended.
-            let _ = sender.send((ticket, found));
+            answer(&latest, ticket, look_up(&host, port, family));
+            // Fails only when the loop has ended.
             let _ = rope.and_then(|mut rope| rope.write_all(&[0]));
         };
         if let Err(error) = thread::Builder::new().stack_size(STACK).spawn(work) {
             log::warn!("cannot start a name look-up: {error}");
-            let _ = self.sender.send((ticket, Vec::new()));
+            answer(&self.latest, ticket, Vec::new());
             let _ = self.rope.write_all(&[0]);
         }
     }
@@ -53,7 +68,7 @@ impl Resolver {
     /// The result of the latest look-up, once.
     pub fn poll(&mut self) -> Option<Vec<SocketAddr>> {
         while matches!(self.bell.read(&mut [0; 16]), Ok(n) if n > 0) {}
-        self.results.try_iter().find(|(ticket, _)| *ticket == self.latest).map(|(_, found)| found)
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).found.take()
     }
 }
 
