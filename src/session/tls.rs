@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{ServerName, UnixTime as TlsTime};
 use rustls::server::NoServerSessionStorage;
+use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{
     ClientConfig, ClientConnection, Connection, Error as TlsError, ServerConfig, ServerConnection,
@@ -56,6 +58,7 @@ impl TimeProvider for SharedUnixTime {
 /// holds can be replaced at any time; connections that are under way keep what they began with.
 pub struct TlsContext {
     role: Role,
+    configure: Configure,
     time: SharedUnixTime,
     revoked: Revoked,
     current: RwLock<Generation>,
@@ -70,31 +73,93 @@ impl core::fmt::Debug for TlsContext {
 /// What one reading of the files gave.
 #[derive(Clone)]
 struct Generation {
-    kind: Kind,
+    side: Arc<dyn Side>,
     verifier: Arc<PeerVerifier>,
 }
 
-#[derive(Clone)]
-enum Kind {
-    Client(Arc<ClientConfig>),
-    Server(Arc<ServerConfig>),
+/// A client's or a server's settings for rustls. Behind a trait and a `Configure`, so that a
+/// program which is never a client does not contain rustls' half for clients.
+trait Side: Send + Sync {
+    /// Starts a connection. `None` only when the machine has no randomness.
+    fn connect(self: Arc<Self>) -> Option<Connection>;
+}
+
+impl Side for ServerConfig {
+    fn connect(self: Arc<Self>) -> Option<Connection> {
+        Some(ServerConnection::new(self).ok()?.into())
+    }
+}
+
+impl Side for ClientConfig {
+    fn connect(self: Arc<Self>) -> Option<Connection> {
+        // rustls wants a name; it is neither sent (no SNI) nor compared.
+        let name = ServerName::try_from("vpn").ok()?;
+        Some(ClientConnection::new(self, name).ok()?.into())
+    }
+}
+
+/// Makes a side of what both have.
+type Configure = fn(Parts) -> Result<Arc<dyn Side>, String>;
+
+struct Parts {
+    provider: Arc<CryptoProvider>,
+    time: Arc<SharedUnixTime>,
+    versions: &'static [&'static SupportedProtocolVersion],
+    verifier: Arc<PeerVerifier>,
+    identity: Option<CertifiedKey>,
+}
+
+fn server_side(parts: Parts) -> Result<Arc<dyn Side>, String> {
+    let Parts { provider, time, versions, verifier, identity } = parts;
+    let builder = ServerConfig::builder_with_details(provider, time);
+    let builder = builder.with_protocol_versions(versions).map_err(wrong_versions)?;
+    let checked = builder.with_client_cert_verifier(verifier);
+    let identity = identity.ok_or("cert: a server needs one")?;
+    let mut config = checked.with_cert_resolver(credentials::resolver(identity));
+    // Every renegotiation is a full handshake: nothing is resumed, no ticket sent [4.1].
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
+
+fn client_side(parts: Parts) -> Result<Arc<dyn Side>, String> {
+    let Parts { provider, time, versions, verifier, identity } = parts;
+    let builder = ClientConfig::builder_with_details(provider, time);
+    let builder = builder.with_protocol_versions(versions).map_err(wrong_versions)?;
+    let checked = builder.dangerous().with_custom_certificate_verifier(verifier);
+    let mut config = match identity {
+        Some(own) => checked.with_client_cert_resolver(credentials::resolver(own)),
+        None => checked.with_no_client_auth(),
+    };
+    config.resumption = Resumption::disabled();
+    config.enable_sni = false;
+    Ok(Arc::new(config))
+}
+
+fn wrong_versions(error: TlsError) -> String {
+    format!("tls-version-min/max: {error}")
 }
 
 impl TlsContext {
     /// For a server. The error names the directive and what to change.
     pub fn server(tls: &config::Tls, time: SharedUnixTime) -> Result<Self, String> {
-        Self::new(Role::Server, tls, time)
+        Self::new(Role::Server, server_side, tls, time)
     }
 
     /// For a client. The error names the directive and what to change.
     pub fn client(tls: &config::Tls, time: SharedUnixTime) -> Result<Self, String> {
-        Self::new(Role::Client, tls, time)
+        Self::new(Role::Client, client_side, tls, time)
     }
 
-    fn new(role: Role, tls: &config::Tls, time: SharedUnixTime) -> Result<Self, String> {
+    fn new(
+        role: Role,
+        configure: Configure,
+        tls: &config::Tls,
+        time: SharedUnixTime,
+    ) -> Result<Self, String> {
         let revoked = Revoked::default();
-        let current = RwLock::new(Generation::load(role, tls, &time, &revoked)?);
-        let context = Self { role, time, revoked, current };
+        let current = RwLock::new(Generation::load(role, configure, tls, &time, &revoked)?);
+        let context = Self { role, configure, time, revoked, current };
         context.revoke(tls.revoked.iter().cloned());
         Ok(context)
     }
@@ -102,7 +167,7 @@ impl TlsContext {
     /// Takes certificates, key, checks and revocation list from `tls` for all handshakes from now
     /// on; on error everything stays as it was. Serial numbers revoked before stay revoked.
     pub fn replace(&self, tls: &config::Tls) -> Result<(), String> {
-        let next = Generation::load(self.role, tls, &self.time, &self.revoked)?;
+        let next = Generation::load(self.role, self.configure, tls, &self.time, &self.revoked)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
         self.revoke(tls.revoked.iter().cloned());
         Ok(())
@@ -121,14 +186,7 @@ impl TlsContext {
     /// Starts a connection. `None` only when the machine has no randomness.
     pub(super) fn connect(&self) -> Option<Tls> {
         let now = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let connection: Connection = match now.kind {
-            Kind::Server(config) => ServerConnection::new(config).ok()?.into(),
-            Kind::Client(config) => {
-                // rustls wants a name; it is neither sent (no SNI) nor compared.
-                let name = ServerName::try_from("vpn").ok()?;
-                ClientConnection::new(config, name).ok()?.into()
-            }
-        };
+        let connection = now.side.connect()?;
         Some(Tls { connection, verifier: now.verifier, record: RecordCutter::default() })
     }
 }
@@ -136,6 +194,7 @@ impl TlsContext {
 impl Generation {
     fn load(
         role: Role,
+        configure: Configure,
         tls: &config::Tls,
         time: &SharedUnixTime,
         revoked: &Revoked,
@@ -179,34 +238,8 @@ impl Generation {
         });
         let versions = versions(tls);
         let time = Arc::new(time.clone());
-        let wrong = |error: TlsError| format!("tls-version-min/max: {error}");
-        let kind = match role {
-            Role::Server => {
-                let builder = ServerConfig::builder_with_details(provider, time);
-                let builder = builder.with_protocol_versions(versions).map_err(wrong)?;
-                let checked = builder.with_client_cert_verifier(verifier.clone());
-                let identity = identity.ok_or("cert: a server needs one")?;
-                let mut config = checked.with_cert_resolver(credentials::resolver(identity));
-                // Every renegotiation is a full handshake: nothing is resumed, no ticket sent [4.1].
-                config.send_tls13_tickets = 0;
-                config.session_storage = Arc::new(NoServerSessionStorage {});
-                Kind::Server(Arc::new(config))
-            }
-            Role::Client => {
-                let builder = ClientConfig::builder_with_details(provider, time);
-                let builder = builder.with_protocol_versions(versions).map_err(wrong)?;
-                let checked =
-                    builder.dangerous().with_custom_certificate_verifier(verifier.clone());
-                let mut config = match identity {
-                    Some(own) => checked.with_client_cert_resolver(credentials::resolver(own)),
-                    None => checked.with_no_client_auth(),
-                };
-                config.resumption = Resumption::disabled();
-                config.enable_sni = false;
-                Kind::Client(Arc::new(config))
-            }
-        };
-        Ok(Self { kind, verifier })
+        let parts = Parts { provider, time, versions, verifier: Arc::clone(&verifier), identity };
+        Ok(Self { side: configure(parts)?, verifier })
     }
 }
 
