@@ -115,7 +115,7 @@ impl Source {
             return refuse(&error);
         }
         client_files::publish(&mut config, disk);
-        if let Err(why) = may_run_scripts(old, &config) {
+        if let Err(why) = may_run_scripts(old, &config, &self.access) {
             return refuse(&format!("{why}; restart the service"));
         }
         let names = difference::needs_restart(old, &config);
@@ -149,9 +149,9 @@ fn refuse(why: &str) -> Next {
     Next::Old
 }
 
-/// The filter of system calls that there is without scripts stays for good.
-fn may_run_scripts(old: &Config, new: &Config) -> Result<(), String> {
-    match hooks::any(&new.hooks) && !hooks::any(&old.hooks) {
+/// The filter of system calls that there is without scripts stays for good. The keeper has none.
+fn may_run_scripts(old: &Config, new: &Config, access: &Access) -> Result<(), String> {
+    match !access.is_kept() && hooks::any(&new.hooks) && !hooks::any(&old.hooks) {
         true => Err("a process that was started without scripts may not run any".to_owned()),
         false => Ok(()),
     }
@@ -162,7 +162,7 @@ const UNPRIVILEGED_PORT: u16 = 1024;
 
 /// Whether this process could open everything again, with what privileges it has left.
 pub fn may_restart(old: &Config, new: &Config, access: &Access) -> Result<(), String> {
-    may_run_scripts(old, new)?;
+    may_run_scripts(old, new, access)?;
     // With a keeper it will be another process, with all privileges.
     let same = !access.is_kept();
     if same && (old.process.user.is_some() || old.process.group.is_some()) {

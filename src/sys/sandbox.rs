@@ -4,7 +4,7 @@
 //! [`calls`] is the list, [`program`] makes of it what the kernel runs before each call. What is not on it
 //! fails as on a kernel that lacks it, so that a newer C library goes back to an older call, which is; an
 //! allowed one with arguments that nobody here uses is not permitted; and what only an intruder would do ends
-//! the process at once. Scripts would inherit the filter, so there is none where any are configured.
+//! the process at once. Scripts would inherit the filter, so there is none in a process that runs any itself.
 
 #[cfg(any(
     target_arch = "x86_64",
@@ -14,9 +14,6 @@
 ))]
 mod calls;
 mod program;
-
-use super::hooks;
-use crate::config::hooks::Hooks;
 
 /// Whether a filter is in force, or why there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,14 +40,14 @@ impl Filter {
     }
 }
 
-/// Puts the filter in force, for good. Needs a process that can gain no privileges any more.
+/// Puts the filter in force, for good, unless this process has to run scripts. Needs a process that can gain no privileges any more.
 #[cfg(any(
     target_arch = "x86_64",
     target_arch = "aarch64",
     target_arch = "arm",
     target_arch = "mips"
 ))]
-pub fn enter(hooks: &Hooks) -> Result<Filter, String> {
+pub fn enter(scripts: bool) -> Result<Filter, String> {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     /// Filters pile up; the first one stays in force at every fresh start within the process.
@@ -59,7 +56,7 @@ pub fn enter(hooks: &Hooks) -> Result<Filter, String> {
     if ENTERED.load(Ordering::Relaxed) {
         return Ok(Filter::On);
     }
-    if hooks::any(hooks) {
+    if scripts {
         return Ok(Filter::Scripts);
     }
     let order = program::Order { big_endian: cfg!(target_endian = "big") };
@@ -87,8 +84,8 @@ pub fn enter(hooks: &Hooks) -> Result<Filter, String> {
     target_arch = "arm",
     target_arch = "mips"
 )))]
-pub fn enter(hooks: &Hooks) -> Result<Filter, String> {
-    Ok(if hooks::any(hooks) { Filter::Scripts } else { Filter::Unknown })
+pub fn enter(scripts: bool) -> Result<Filter, String> {
+    Ok(if scripts { Filter::Scripts } else { Filter::Unknown })
 }
 
 /// Hands the program to the kernel, for all threads.

@@ -2,8 +2,8 @@
 //!
 //! What can fail because of the configuration comes first and changes nothing; then sockets and
 //! the device; then privileges are given up for good. What is read or written later, as a revocation
-//! list or leases, is the keeper's business (`sys::keeper`); where `user` or scripts are configured there is
-//! none, and such files must be open to `user`.
+//! list or leases, is the keeper's business (`sys::keeper`), and so are scripts; where `user` is configured
+//! there is none, and such files must be open to `user`.
 //!
 //! A configuration that was changed so much that all this has to be opened again ends the loop, and
 //! everything is done once more for the new one: by a new process of the keeper's, or with the
@@ -26,7 +26,7 @@ use super::client_upkeep::ClientUpkeep;
 use super::clock::{Clock, OsRandom, unix_time};
 use super::ctl_socket::ControlSocket;
 use super::event_loop::{EventLoop, Upkeep};
-use super::hooks::{Hooks, surroundings};
+use super::hooks::{self, Hooks, surroundings};
 use super::keeper::{self, Access, Request};
 use super::line::Line;
 use super::logger::{self, Target};
@@ -240,7 +240,7 @@ fn serve<E: Engine, U: Upkeep<E>>(
     let tun = TunDevice::open(config.device.name.as_deref(), config.device.offload)?;
     let mut tunnel = TunnelConfig::new(tun.name(), tun.index())?;
     tunnel.begin(tun.found());
-    let mut hooks = Hooks::new(config.hooks.clone(), config.timers.handshake);
+    let mut hooks = Hooks::new(config.hooks.clone(), config.timers.handshake, access.clone());
     hooks.set_device(tun.name());
     if let Some(settings) = &settings {
         tunnel.apply(settings)?;
@@ -268,7 +268,7 @@ fn serve<E: Engine, U: Upkeep<E>>(
         hooks.bring_up(settings)?;
     }
     identity.assume()?;
-    let filter = sandbox::enter(&config.hooks)?;
+    let filter = sandbox::enter(!access.is_kept() && hooks::any(&config.hooks))?;
     announce(&udp, &tun, settings.as_ref());
     reports.started(settings.as_ref());
     EventLoop {

@@ -327,9 +327,11 @@ def in_the_background_there_are_two_as_well(t):
 
 @case(own=True)
 def system_calls_are_filtered_unless_there_are_scripts(t):
-    """The filter of the kernel is on (2), for clients, too; a script is not let in by the back door."""
-    server = t.server(f"sixgate-state {t.dir}")
+    """Without a keeper, scripts would inherit the filter; one is not let in by the back door."""
+    server = t.server(f"sixgate-state {t.dir}", "user nobody")
     peer = Sixgate(t, t.net.clients[0], "client1", Wrap("tls-crypt", t.shared))
+    passable(t.dir)
+    server.config.chmod(0o644)
     peer.start()
     peer.wait_up()
     t.ping_server(peer)
@@ -347,8 +349,46 @@ def system_calls_are_filtered_unless_there_are_scripts(t):
     server.start()
     peer.process.send(signal.SIGUSR1)
     peer.wait_up_again(mark)
-    if status(server.process.worker)["Seccomp"] != "0" or "filter off: there are scripts\n" not in t.sixgate("status", "--dir", t.dir).stdout:
+    if status(server.process.pid)["Seccomp"] != "0" or "filter off: there are scripts\n" not in t.sixgate("status", "--dir", t.dir).stdout:
         raise Failure("a filter that scripts would inherit")
+
+
+@case(own=True)
+def scripts_are_the_keepers_children(t):
+    """They are root, as OpenVPN's, and who handles packets is not; neither a start nor a change is different for them."""
+    told = t.dir / "told"
+    note = f'(id -u; grep -e CapEff -e PPid /proc/self/status; echo "$script_type $common_name $own") >>{told}'
+    judge = script(t, "judge.sh", note)
+    server = t.server(f"sixgate-state {t.dir}", "script-security 2", f"up {judge}", f"down {judge}", "setenv own 7")
+    server.process.expect("running: ")
+    divided(t, server.process, t.shared.authority.dir / "server.key")
+    server.config.write_text(server.config.read_text() + f"client-connect {judge}\nclient-disconnect {judge}\n")
+    server.process.send(signal.SIGHUP)
+    server.process.expect("the new configuration is in force")
+    client = t.client()
+    t.ping_server(client)
+    if "system call filter on\n" not in t.sixgate("status", "--dir", t.dir).stdout:
+        raise Failure("no filter")
+    keeper = status(server.process.pid)["CapEff"]
+    server.process.stop()
+    lines = text(told).splitlines()
+    if [line.split()[0] for line in lines[3::4]] != ["up", "client-connect", "client-disconnect", "down"]:
+        raise Failure(f"not all were run: {lines}")
+    if lines[7] != "client-connect client1 7" or set(lines[0::4]) != {"0"}:
+        raise Failure(f"{lines}")
+    if any(keeper not in line for line in lines[2::4] + lines[1::4] if line.startswith("CapEff")):
+        raise Failure(f"less than the keeper has, {keeper}: {lines}")
+    # One that hangs goes with the process that asked for it.
+    server.config.write_text(server.config.read_text() + f"client-connect {script(t, 'hang.sh', 'echo $$ >' + str(t.dir / 'hung') + '; exec sleep 77')}\n")
+    server.start()
+    client.process.kill()
+    client.start()
+    until(lambda: text(t.dir / "hung").strip(), "it is not run")
+    hung = int(text(t.dir / "hung"))
+    os.kill(server.process.worker, signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{hung}").exists() or "Z" in status(hung)["State"], "the script goes on", timeout=5)
+    if server.process.wait() != 1:
+        raise Failure("the keeper goes on")
 
 
 # Numbers of x86_64.

@@ -10,6 +10,7 @@ use crate::buf::PacketMut;
 use crate::config::ClientSettings;
 use crate::config::Transport;
 use crate::engine::{ClientInfo, DropCounters, DropReason, Endpoint, TunnelSettings, Verdict};
+use crate::sys::keeper::Access;
 use crate::sys::netlink::{Netlink, interface_index};
 use crate::sys::testing::alone;
 
@@ -136,7 +137,11 @@ fn start() -> (JoinHandle<Result<(), String>>, StdSocket, SocketAddr) {
             signals: Signals::open().unwrap(),
             control: None,
             resolver: Resolver::new().unwrap(),
-            hooks: Hooks::new(crate::config::hooks::Hooks::default(), Duration::from_secs(60)),
+            hooks: Hooks::new(
+                crate::config::hooks::Hooks::default(),
+                Duration::from_secs(60),
+                Access::default(),
+            ),
             reports: Reports::default(),
             watch: None,
             line: None,

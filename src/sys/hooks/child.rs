@@ -1,13 +1,15 @@
 //! One running script: its process, its output, its end.
 
+use std::fs::File;
 use std::io::{self, PipeReader, Read as _};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
 use crate::config::hooks::Program;
 use crate::engine::{Environment, HookKind};
 use crate::sys::check;
+use crate::sys::keeper::KeptScript;
 
 /// Lines of one script that reach the log.
 const MAX_LINES: usize = 200;
@@ -18,13 +20,35 @@ const MAX_LINE: usize = 512;
 #[derive(Debug)]
 pub(super) struct Script {
     kind: HookKind,
-    child: Child,
+    child: Process,
     output: Option<PipeReader>,
     line: Vec<u8>,
     lines: usize,
 }
 
+/// Whose child it is.
+#[derive(Debug)]
+enum Process {
+    Own(Child),
+    Kept(KeptScript),
+}
+
 impl Script {
+    /// One that the keeper has started.
+    pub(super) fn kept(kind: HookKind, script: KeptScript, output: File) -> Self {
+        let output = PipeReader::from(OwnedFd::from(output));
+        Self::new(kind, Process::Kept(script), output)
+    }
+
+    fn new(kind: HookKind, child: Process, output: PipeReader) -> Self {
+        Self { kind, child, output: Some(output), line: Vec::new(), lines: 0 }
+    }
+
+    /// The end of the pipe that its output comes out of, for somebody else to read.
+    pub(super) fn take_output(&mut self) -> Option<File> {
+        self.output.take().map(|output| File::from(OwnedFd::from(output)))
+    }
+
     /// Starts `program` with nothing of our environment and no input, in a process group of its own.
     pub(super) fn start(
         kind: HookKind,
@@ -45,7 +69,7 @@ impl Script {
             .stderr(writer)
             .process_group(0)
             .spawn()?;
-        Ok(Self { kind, child, output: Some(output), line: Vec::new(), lines: 0 })
+        Ok(Self::new(kind, Process::Own(child), output))
     }
 
     /// The end of the pipe that its output comes out of.
@@ -97,11 +121,14 @@ impl Script {
 
     /// Its exit status once it has ended; `Some(None)` when a signal ended it.
     pub(super) fn ended(&mut self) -> Option<Option<i32>> {
-        let status = match self.child.try_wait() {
-            Ok(Some(status)) => status.code(),
-            Ok(None) => return None,
-            // Somebody else has waited for it: nothing is known, which is no success.
-            Err(_) => None,
+        let status = match &mut self.child {
+            Process::Own(child) => match child.try_wait() {
+                Ok(Some(status)) => status.code(),
+                Ok(None) => return None,
+                // Somebody else has waited for it: nothing is known, which is no success.
+                Err(_) => None,
+            },
+            Process::Kept(script) => script.status()?,
         };
         self.read();
         if !self.line.is_empty() {
@@ -112,7 +139,11 @@ impl Script {
 
     /// Ends it and what it has started. It still has to be waited for.
     pub(super) fn kill(&mut self) {
-        if let Ok(group) = libc::pid_t::try_from(self.child.id()) {
+        let child = match &self.child {
+            Process::Own(child) => child.id(),
+            Process::Kept(script) => return script.end(),
+        };
+        if let Ok(group) = libc::pid_t::try_from(child) {
             // SAFETY: no pointers are passed. The group's id is not reused before its leader has
             // been waited for.
             unsafe { libc::kill(-group, libc::SIGKILL) };
@@ -122,10 +153,14 @@ impl Script {
 
 impl Drop for Script {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
+        if let Process::Own(child) = &mut self.child
+            && matches!(child.try_wait(), Ok(None))
+        {
             self.kill();
-            // It is dying: this does not take long.
-            let _ = self.child.wait();
+            if let Process::Own(child) = &mut self.child {
+                // It is dying: this does not take long.
+                let _ = child.wait();
+            }
         }
     }
 }

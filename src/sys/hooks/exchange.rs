@@ -13,6 +13,7 @@ use crate::engine::{Environment, HookInput, HookKind, HookOutcome, HookRequest};
 use crate::limits::MAX_HOOK_SETTINGS;
 use crate::random::Random as _;
 use crate::sys::clock::OsRandom;
+use crate::sys::keeper::KeptScript;
 
 /// Exit status by which `auth-user-pass-verify` says that it will answer later.
 const LATER: i32 = 2;
@@ -52,7 +53,7 @@ impl Drop for Temporary {
 
 /// A script's answer as far as it has given one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub enum Answer {
     /// It is decided.
     Now(HookOutcome),
     /// Ask again with [`Exchange::later`].
@@ -64,13 +65,13 @@ pub(super) enum Answer {
 
 /// `auth_pending_file`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Pending {
+pub struct Pending {
     /// Seconds until the answer is there at the latest.
-    pub(super) timeout: u32,
+    pub timeout: u32,
     /// What the client has to be able to do.
-    pub(super) method: String,
+    pub method: String,
     /// What it is told.
-    pub(super) message: String,
+    pub message: String,
 }
 
 /// One request's files.
@@ -87,9 +88,38 @@ pub(super) struct Exchange {
     settings: Option<Temporary>,
     /// What the script reads; the password, perhaps.
     input: Option<Temporary>,
+    /// The keeper has the files.
+    kept: Option<KeptScript>,
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(script) = &self.kept {
+            script.forget();
+        }
+    }
 }
 
 impl Exchange {
+    /// With files that the keeper has made.
+    pub(super) fn kept(kind: HookKind, script: KeptScript) -> Self {
+        let mut exchange = Self::without_files(kind);
+        exchange.kept = Some(script);
+        exchange
+    }
+
+    fn without_files(kind: HookKind) -> Self {
+        Self {
+            kind,
+            verdict: None,
+            pending: None,
+            reason: None,
+            settings: None,
+            input: None,
+            kept: None,
+        }
+    }
+
     /// Makes the files that this request needs, and names them in `environment` and `arguments`.
     pub(super) fn new(
         request: &HookRequest,
@@ -98,14 +128,7 @@ impl Exchange {
         environment: &mut Environment,
         arguments: &mut Vec<String>,
     ) -> io::Result<Self> {
-        let mut exchange = Self {
-            kind: request.kind,
-            verdict: None,
-            pending: None,
-            reason: None,
-            settings: None,
-            input: None,
-        };
+        let mut exchange = Self::without_files(request.kind);
         let mut file = |variable: &str, what: &str| {
             let file = Temporary::new(folder, what, b"")?;
             environment.set(variable, file.0.display());
@@ -158,6 +181,9 @@ impl Exchange {
 
     /// What follows from the script's end; `None` is an end by a signal.
     pub(super) fn finished(&mut self, status: Option<i32>) -> Answer {
+        if let Some(script) = &self.kept {
+            return script.answer();
+        }
         // The password is needed no longer.
         self.input = None;
         let later = Answer::Later { pending: None };
@@ -181,11 +207,17 @@ impl Exchange {
 
     /// The answer of a script that has put it off, if it is there.
     pub(super) fn later(&self) -> Option<HookOutcome> {
+        if let Some(script) = &self.kept {
+            return script.later();
+        }
         self.verdict()
     }
 
     /// The answer of a script that has put it off and did not give it in time.
     pub(super) fn overdue(&self) -> HookOutcome {
+        if let Some(script) = &self.kept {
+            return script.overdue();
+        }
         self.failure()
     }
 

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Nothing here waits but [`Hooks::run_to_end`], which is for the time before and after the loop.
-//! The files that go with a script are `exchange`'s business, its process is `child`'s, the
+//! The files that go with a script are `exchange`'s business, its process is `child`'s, both together are a
+//! `task`; where there is a keeper (`sys::keeper`) it has them, and what is here asks it. The
 //! variables that tell about ourselves come from `surroundings`. What a result means is the
 //! engine's business.
 
@@ -14,17 +15,20 @@ mod child;
 pub mod device;
 mod exchange;
 pub mod surroundings;
+mod task;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use self::child::Script;
-use self::exchange::{Answer, Exchange, Pending};
+use self::exchange::Exchange;
+pub use self::exchange::{Answer, Pending};
+pub use self::task::Task;
 use super::clock::Clock;
+use super::keeper::Access;
 use super::logger::local_date;
 use crate::config::dns::Dns;
 use crate::config::hooks::{self as config, Program};
@@ -43,7 +47,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Hooks {
     config: config::Hooks,
-    folder: PathBuf,
+    access: Access,
     /// What every script gets to see.
     surroundings: Environment,
     /// What every script of a client, but the one that judges it, gets to see of its server.
@@ -82,8 +86,7 @@ enum Stage {
 
 impl Hooks {
     /// Scripts as configured, each with `limit` to come to an end.
-    pub fn new(config: config::Hooks, limit: Duration) -> Self {
-        let folder = config.folder.clone().unwrap_or_else(std::env::temp_dir);
+    pub fn new(config: config::Hooks, limit: Duration, access: Access) -> Self {
         let mut surroundings = Environment::new();
         for (name, value) in &config.variables {
             surroundings.set(name, value);
@@ -91,7 +94,7 @@ impl Hooks {
         let (waiting, jobs, device) = (VecDeque::new(), Vec::new(), device::Device::default());
         Self {
             config,
-            folder,
+            access,
             surroundings,
             peer: Environment::new(),
             limit,
@@ -109,7 +112,6 @@ impl Hooks {
         for (name, value) in &config.variables {
             self.surroundings.set(name, value);
         }
-        self.folder = config.folder.clone().unwrap_or_else(std::env::temp_dir);
         (self.config, self.limit) = (config, limit);
     }
 
@@ -199,7 +201,6 @@ impl Hooks {
 
     /// Starts a script; the answer is here already if that fails.
     fn start(&mut self, now: Instant, request: HookRequest) -> Option<Reply> {
-        let program = self.program(request.kind)?;
         let mut environment = self.surroundings.clone();
         // A server that is still being judged is not the one that was introduced last.
         if request.kind != HookKind::TlsVerify {
@@ -214,33 +215,29 @@ impl Hooks {
         if let Some(arrival) = environment.value("time_unix").and_then(|unix| unix.parse().ok()) {
             environment.set("time_ascii", local_date(UnixTime(arrival)));
         }
-        let mut arguments = request.arguments.clone();
-        let (by, folder) = (self.config.password_by, &self.folder);
-        let started = Exchange::new(&request, by, folder, &mut environment, &mut arguments)
-            .map_err(|error| format!("a file in {}: {error}", folder.display()))
-            .and_then(|exchange| {
-                Script::start(request.kind, program, &arguments, &environment)
-                    .map(|script| (exchange, script))
-                    .map_err(|error| format!("{}: {error}", program.path.display()))
-            });
+        let HookRequest { ticket, kind, lane, .. } = request;
+        let request = HookRequest { environment, lane: String::new(), ..request };
+        if let Some(program) = self.program(kind) {
+            let arguments = request.arguments.join(" ");
+            log::debug!("{}: {} {arguments}", kind.directive(), program.path.display());
+        }
+        let started = match self.access.is_kept() {
+            true => self.access.run_script(&request).map(|(script, output)| {
+                (Exchange::kept(kind, script.clone()), Script::kept(kind, script, output))
+            }),
+            false => Task::begin(&self.config, request).map(Task::into_parts),
+        };
         match started {
             Ok((exchange, script)) => {
-                log::debug!(
-                    "{}: {} {}",
-                    request.kind.directive(),
-                    program.path.display(),
-                    arguments.join(" ")
-                );
-                let HookRequest { ticket, kind, lane, .. } = request;
                 let (stage, end) = (Stage::Running(script), now + self.limit);
                 let killed = false;
                 self.jobs.push(Job { ticket, kind, lane, exchange, stage, end, killed });
                 None
             }
             Err(error) => {
-                log::error!("{}: cannot be run: {error}", request.kind.directive());
+                log::error!("{}: cannot be run: {error}", kind.directive());
                 let outcome = HookOutcome::Failure { reason: String::new() };
-                request.ticket.map(|ticket| Reply::HookDone { ticket, outcome })
+                ticket.map(|ticket| Reply::HookDone { ticket, outcome })
             }
         }
     }

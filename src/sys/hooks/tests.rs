@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -71,7 +71,7 @@ fn failure(reason: &str) -> HookOutcome {
 fn hooks(folder: &Folder, set: impl FnOnce(&mut config::Hooks), limit: u64) -> Hooks {
     let mut config = config::Hooks { folder: Some(folder.0.clone()), ..config::Hooks::default() };
     set(&mut config);
-    Hooks::new(config, Duration::from_millis(limit))
+    Hooks::new(config, Duration::from_millis(limit), Access::default())
 }
 
 #[test]

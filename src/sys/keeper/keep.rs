@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+use super::script::{self, Scripts};
 use super::talk::{self, Request};
 use super::transcript::{self, Recorder};
 use super::{Access, Link};
@@ -25,7 +26,7 @@ use crate::sys::reload::{self, Source};
 use crate::sys::service::{self, Start};
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::store::{OsDisk, Reading as _, write_private};
-use crate::sys::{ctl_socket, management, state};
+use crate::sys::{ctl_socket, hooks, management, state};
 use crate::time::Instant;
 
 /// How long the other side may take to end when it is asked to: longer than it waits for anything itself,
@@ -63,6 +64,7 @@ pub fn divide(source: &Source, config: &mut Config) -> Result<(Access, Start), S
             handed_over: None,
             chosen: None,
             leaving: None,
+            scripts: Scripts::default(),
             opened: None,
         };
         let next = keeper.keep(&signals, &stream, &bell, child)?;
@@ -85,6 +87,7 @@ struct Keeper<'a> {
     chosen: Option<Box<Config>>,
     /// How the other side says that it ends.
     leaving: Option<Request>,
+    scripts: Scripts,
     /// To be sent behind the answer.
     opened: Option<File>,
 }
@@ -111,13 +114,12 @@ impl Keeper<'_> {
                 child.kill();
             }
             while let Some(signal) = signals.next() {
-                if signal == Signal::Shutdown {
+                // Scripts take the time that they are given.
+                if signal == Signal::Shutdown && !hooks::any(&self.config.hooks) {
                     end_at.get_or_insert(clock.now().mono + TERM);
                 }
-                if signal != Signal::Child {
-                    // Full: it has enough of them.
-                    let _ = bell.write(&[signal.number()]);
-                }
+                // Full: it has enough of them.
+                let _ = bell.write(&[signal.number()]);
             }
             if descriptors.is_ready(stream.as_raw_fd()) && !self.serve(stream) {
                 break;
@@ -147,6 +149,8 @@ impl Keeper<'_> {
     /// Removes what the other side has made as root and cannot remove.
     fn clear_away(&mut self) {
         self.pid_file = None;
+        // Nobody waits for these any more.
+        self.scripts = Scripts::default();
         if let Some(state) = &self.config.process.state {
             let _ = ctl_socket::remove_left_behind(state);
         }
@@ -237,6 +241,28 @@ impl Keeper<'_> {
             Request::OpenStatus => {
                 let (path, _) = self.config.process.status_file.as_ref().ok_or(NOT_CONFIGURED)?;
                 self.opened = Some(OutputFile::open("status", path)?.into_file());
+                Ok(Vec::new())
+            }
+            Request::RunScript => {
+                let (number, output) = self.scripts.run(&self.config.hooks, body)?;
+                self.opened = Some(output);
+                Ok(number)
+            }
+            Request::ScriptStatus => Ok(script::write_status(self.scripts.find(body)?.status())),
+            Request::ScriptAnswer => Ok(script::write_answer(&self.scripts.find(body)?.answer())),
+            Request::ScriptLater => {
+                let outcome = self.scripts.find(body)?.later();
+                Ok(outcome.as_ref().map(script::write_outcome).unwrap_or_default())
+            }
+            Request::ScriptOverdue => {
+                Ok(script::write_outcome(&self.scripts.find(body)?.overdue()))
+            }
+            Request::EndScript => {
+                self.scripts.find(body)?.end();
+                Ok(Vec::new())
+            }
+            Request::ForgetScript => {
+                self.scripts.forget(body);
                 Ok(Vec::new())
             }
         }

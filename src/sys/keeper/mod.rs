@@ -18,11 +18,13 @@
 //! keeper's on the disk, with each look recorded; ours on the record ([`transcript`]). The answer to
 //! "the configuration again" therefore holds exactly the files that it names.
 //!
-//! There is a keeper where a process starts as root, may become another user, and neither names
-//! `user` or `group`, whose meaning is OpenVPN's, nor runs scripts. Anywhere else [`Access`] does by itself what it
-//! is asked for.
+//! Scripts expect root's rights; they are the keeper's children ([`script`]).
+//!
+//! There is a keeper where a process starts as root, may become another user, and does not name
+//! `user` or `group`, whose meaning is OpenVPN's. Anywhere else [`Access`] does by itself what it is asked for.
 
 mod keep;
+mod script;
 mod talk;
 mod transcript;
 
@@ -37,17 +39,19 @@ use std::rc::Rc;
 pub use self::keep::divide;
 pub use self::talk::Request;
 use self::transcript::Transcript;
+use super::hooks::Answer;
 use super::signal::Signals;
 use super::state::{self, NewIdentity};
 use super::store::{DiskFiles, OsDisk, Reading, write_private};
-use super::{hooks, privilege, process};
+use super::{privilege, process};
 use crate::config::{Config, Process};
+use crate::engine::{HookOutcome, HookRequest};
 use crate::time::UnixTime;
 
 /// Whether this configuration is to be run by two processes.
 pub fn is_wanted(config: &Config) -> bool {
     let Process { user, group, .. } = &config.process;
-    user.is_none() && group.is_none() && !hooks::any(&config.hooks) && privilege::may_change_user()
+    user.is_none() && group.is_none() && privilege::may_change_user()
 }
 
 /// The way to what only root may do: through the keeper, or none in between.
@@ -124,13 +128,36 @@ impl Access {
     ) -> Result<File, String> {
         let Some(link) = &self.0 else { return own() };
         self.ask(what, &[])?;
-        talk::receive_file(&link.stream).map_err(|error| self.lost(&error))
+        self.take_file(link)
+    }
+
+    /// Has a script run. Returns its handle, and where its output comes from.
+    pub fn run_script(&self, request: &HookRequest) -> Result<(KeptScript, File), String> {
+        let Some(link) = &self.0 else { return Err("there is no keeper".to_owned()) };
+        let number = self.ask(Request::RunScript, &script::write_request(request))?;
+        let script = KeptScript { access: self.clone(), number };
+        match self.take_file(link) {
+            Ok(output) => Ok((script, output)),
+            Err(error) => {
+                script.forget();
+                Err(error)
+            }
+        }
     }
 
     /// Tells the keeper something that has no answer worth knowing.
     pub fn tell(&self, what: Request) {
         if self.is_kept() {
             let _ = self.ask(what, &[]);
+        }
+    }
+
+    /// Takes over the file that comes behind an answer.
+    fn take_file(&self, link: &Link) -> Result<File, String> {
+        match talk::receive_file(&link.stream) {
+            Ok(Some(file)) => Ok(file),
+            Ok(None) => Err("Too many open files".to_owned()),
+            Err(error) => Err(self.lost(&error)),
         }
     }
 
@@ -155,4 +182,51 @@ impl Access {
         }
         "the keeper does not answer".to_owned()
     }
+}
+
+/// A script that the keeper runs for us. It goes on when this is dropped.
+#[derive(Debug, Clone)]
+pub struct KeptScript {
+    access: Access,
+    number: Vec<u8>,
+}
+
+impl KeptScript {
+    /// Its exit status once it has ended; `Some(None)` when a signal ended it, or nothing is known.
+    pub fn status(&self) -> Option<Option<i32>> {
+        script::parse_status(&self.ask(Request::ScriptStatus))
+    }
+
+    /// What it says, once it has ended.
+    pub fn answer(&self) -> Answer {
+        script::parse_answer(&self.ask(Request::ScriptAnswer)).unwrap_or(Answer::Now(failure()))
+    }
+
+    /// What it has answered since.
+    pub fn later(&self) -> Option<HookOutcome> {
+        script::parse_outcome(&self.ask(Request::ScriptLater))
+    }
+
+    /// What follows from its taking too long.
+    pub fn overdue(&self) -> HookOutcome {
+        script::parse_outcome(&self.ask(Request::ScriptOverdue)).unwrap_or_else(failure)
+    }
+
+    /// Ends it.
+    pub fn end(&self) {
+        self.ask(Request::EndScript);
+    }
+
+    /// Ends it, and removes its files.
+    pub fn forget(&self) {
+        self.ask(Request::ForgetScript);
+    }
+
+    fn ask(&self, request: Request) -> Vec<u8> {
+        self.access.ask(request, &self.number).unwrap_or_default()
+    }
+}
+
+fn failure() -> HookOutcome {
+    HookOutcome::Failure { reason: String::new() }
 }

@@ -59,10 +59,24 @@ pub enum Request {
     OpenLog,
     /// Open the status file.
     OpenStatus,
+    /// Run the script that is configured for an occasion, with what follows.
+    RunScript,
+    /// How far a script is. From here on, its number follows.
+    ScriptStatus,
+    /// What a script that has ended answers.
+    ScriptAnswer,
+    /// What a script has answered that has put it off.
+    ScriptLater,
+    /// What follows from a script's taking too long.
+    ScriptOverdue,
+    /// End a script.
+    EndScript,
+    /// Nobody wants to know more of a script.
+    ForgetScript,
 }
 
 impl Request {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 23] = [
         Self::Ready,
         Self::Configuration,
         Self::InForce,
@@ -79,6 +93,13 @@ impl Request {
         Self::SaveDelegations,
         Self::OpenLog,
         Self::OpenStatus,
+        Self::RunScript,
+        Self::ScriptStatus,
+        Self::ScriptAnswer,
+        Self::ScriptLater,
+        Self::ScriptOverdue,
+        Self::EndScript,
+        Self::ForgetScript,
     ];
 
     /// The request of this number.
@@ -145,17 +166,19 @@ pub(super) fn send_file(stream: &UnixStream, file: &File) -> io::Result<()> {
     check_len(sent).map(drop)
 }
 
-/// Takes over a file that the other side has opened.
-pub(super) fn receive_file(stream: &UnixStream) -> io::Result<File> {
+/// Takes over a file that the other side has opened; nothing if there is no descriptor left for it.
+pub(super) fn receive_file(stream: &UnixStream) -> io::Result<Option<File>> {
     let mut control = Control([0; 32]);
     with_message(&mut control, |message| {
         // SAFETY: all memory that the message names outlives the call and is of the length given.
         let read = unsafe { libc::recvmsg(stream.as_raw_fd(), message, libc::MSG_CMSG_CLOEXEC) };
-        check_len(read)?;
+        if check_len(read)? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
         // SAFETY: recvmsg has filled the control memory in as far as msg_controllen says.
         let header = unsafe { libc::CMSG_FIRSTHDR(message) };
         if header.is_null() {
-            return Err(ErrorKind::InvalidData.into());
+            return Ok(None);
         }
         // SAFETY: a whole header; the kernel puts a descriptor, new and nobody else's, behind one
         // that says so.
@@ -163,9 +186,9 @@ pub(super) fn receive_file(stream: &UnixStream) -> io::Result<File> {
             match ((*header).cmsg_level, (*header).cmsg_type) {
                 (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
                     let fd = libc::CMSG_DATA(header).cast::<RawFd>().read_unaligned();
-                    Ok(File::from_raw_fd(fd))
+                    Ok(Some(File::from_raw_fd(fd)))
                 }
-                _ => Err(ErrorKind::InvalidData.into()),
+                _ => Ok(None),
             }
         }
     })
@@ -206,14 +229,16 @@ mod tests {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
         let mut file = file.unwrap();
         send_file(&a, &file).unwrap();
-        receive_file(&b).unwrap().write_all(b"seen").unwrap();
+        receive_file(&b).unwrap().unwrap().write_all(b"seen").unwrap();
         let mut text = String::new();
         file.rewind().unwrap();
         file.read_to_string(&mut text).unwrap();
         assert_eq!(text, "seen");
         // A byte without one is no file.
         (&a).write_all(b"x").unwrap();
-        assert_eq!(receive_file(&b).unwrap_err().kind(), ErrorKind::InvalidData);
+        assert!(receive_file(&b).unwrap().is_none());
+        drop(a);
+        assert_eq!(receive_file(&b).unwrap_err().kind(), ErrorKind::UnexpectedEof);
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -160,20 +160,23 @@ pub(super) fn parse_identity(answer: &[u8]) -> Result<Option<NewIdentity>, Strin
     parse().map(Some).ok_or_else(|| GARBLED.to_owned())
 }
 
-fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Appends bytes with their length before them.
+pub(super) fn put(out: &mut Vec<u8>, bytes: &[u8]) {
     // Nothing that is read is larger than a few MiB (`sys::store`).
     out.extend((bytes.len() as u32).to_be_bytes());
     out.extend_from_slice(bytes);
 }
 
-fn take<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
+/// Takes off what [`put`] has appended.
+pub(super) fn take<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, rest) = from.split_first_chunk()?;
     let (bytes, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
     *from = rest;
     Some(bytes)
 }
 
-fn take_byte(from: &mut &[u8]) -> Option<u8> {
+/// Takes one byte off.
+pub(super) fn take_byte(from: &mut &[u8]) -> Option<u8> {
     let (byte, rest) = from.split_first()?;
     *from = rest;
     Some(*byte)

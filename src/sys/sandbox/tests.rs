@@ -4,8 +4,7 @@ use super::*;
 
 #[test]
 fn none_with_scripts() {
-    let hooks = crate::config::tests::server("script-security 2\nup /bin/true").config.hooks;
-    assert_eq!(enter(&hooks), Ok(Filter::Scripts));
+    assert_eq!(enter(true), Ok(Filter::Scripts));
 }
 
 /// In a process of its own, as it would be for all tests. Emulators of a single program have no filter.
@@ -34,10 +33,9 @@ mod inside {
     fn entered() {
         // SAFETY: no pointers are passed.
         assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
-        let hooks = crate::config::tests::server("").config.hooks;
-        assert_eq!(enter(&hooks), Ok(Filter::On));
+        assert_eq!(enter(false), Ok(Filter::On));
         // A fresh start.
-        assert_eq!(enter(&hooks), Ok(Filter::On));
+        assert_eq!(enter(false), Ok(Filter::On));
     }
 
     /// The error of a call without pointers.

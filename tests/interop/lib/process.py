@@ -49,12 +49,12 @@ def worker(pid: int) -> int:
     return pid
 
 
-def kill_orphan(pid: int) -> None:
-    """Ends a process that nobody here can wait for."""
+def kill_child(pid: int, gone: bool = False) -> None:
+    """Ends a process that nobody here can wait for; returns once it is `gone`, if that matters."""
     try:
         os.kill(pid, signal.SIGKILL)
-        # One that is dead and only not buried yet has no program any more.
-        while Path(f"/proc/{pid}/exe").readlink():
+        # One that is dead and only not buried yet has nothing open any more.
+        while gone and Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX":
             time.sleep(0.01)
     except (ProcessLookupError, FileNotFoundError):
         pass
@@ -148,9 +148,12 @@ class Process:
         """Ends the process at once, and the one that it may have forked."""
         if self.alive:
             child = self.worker
+            if child != self.pid:
+                # First: it would hear of the other's end, and tidy up.
+                kill_child(child)
             self._child.kill()
             if child != self.pid:
-                kill_orphan(child)
+                kill_child(child, gone=True)
         self._child.wait()
         with _lock:
             _running.discard(self)
