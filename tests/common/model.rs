@@ -54,6 +54,8 @@ struct World {
     known: [Known; 2],
     /// Payloads that the server may hand to its device, and how often it has.
     payloads: BTreeMap<Vec<u8>, usize>,
+    /// Connections so far: no two of them begin with the same randomness, and so the same session id.
+    connects: u64,
 }
 
 /// Runs one input.
@@ -87,7 +89,7 @@ impl World {
             kept: Vec::new(),
             next: 0,
         });
-        Self { net, known, payloads: BTreeMap::new() }
+        Self { net, known, payloads: BTreeMap::new(), connects: 0 }
     }
 
     fn address(which: usize, port: u8) -> SocketAddr {
@@ -124,7 +126,8 @@ impl World {
         let mut raw = Raw::new(&self.net, config, WAITS);
         raw.addr = Self::address(which, port);
         raw.patient = true;
-        raw.restart(&self.net, u64::from(port) << 8 | self.net.now.mono.as_millis());
+        self.connects += 1;
+        raw.restart(&self.net, self.connects);
         raw.talk(&mut self.net);
         let connected = raw.pushed() > 0;
         if connected {
