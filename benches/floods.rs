@@ -1,4 +1,5 @@
-//! What a flood costs a server, by kind, and what it leaves of a client's speed: `cargo bench --bench floods`.
+//! What a flood costs a server, by kind, and what it leaves of a client's speed: `cargo bench --bench floods [-- KIND...]`, with the
+//! kinds of `load/junk.rs`.
 //!
 //! Each kind of datagram is measured as long as there is time for strangers (`STRANGERS_PER_SECOND`), and beyond,
 //! against a data packet of a client. From that follows the share of the processor that is left for clients while
@@ -7,6 +8,8 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "load/junk.rs"]
+mod junk;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -16,10 +19,10 @@ use common::packets::echo;
 use common::pki::{CLIENT, Site, Usage, load, static_key, v2_keys};
 use common::raw::{Raw, WAITS};
 use common::{Seeded, log_less};
+use junk::{Junk, Wrapping};
 use sixgate::buf::PacketBuf;
 use sixgate::engine::{Endpoint, Verdict};
 use sixgate::limits::{STRANGERS_PER_SECOND, stranger_cost};
-use sixgate::random::Random;
 
 const ROUNDS: usize = 9;
 /// Datagrams of a round.
@@ -87,8 +90,8 @@ impl Bench {
     }
 
     /// A flood, with or without time for all of it.
-    fn flood(&mut self, make: &dyn Fn(&mut Seeded, usize) -> Vec<u8>, looked_at: bool) -> f64 {
-        let junk: Vec<_> = (0..COUNT).map(|number| make(&mut self.rng, number)).collect();
+    fn flood(&mut self, junk: &Junk, looked_at: bool) -> f64 {
+        let junk: Vec<_> = (0..COUNT).map(|number| junk.make(&mut self.rng, number)).collect();
         let from =
             |number: usize| SocketAddr::from(([203, 0, 113, number as u8], 1_024 + number as u16));
         let pause = if looked_at { PAUSE } else { Duration::ZERO };
@@ -100,90 +103,41 @@ impl Bench {
     }
 }
 
-/// A flood: the server's lines, the client's, and what it is made of.
-type Flood = (&'static str, String, String, Box<dyn Fn(&mut Seeded, usize) -> Vec<u8>>);
-
-fn random(rng: &mut Seeded, first: &[u8], len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    rng.fill(&mut bytes);
-    bytes[..first.len()].copy_from_slice(first);
-    bytes
-}
-
-fn floods() -> Vec<Flood> {
-    let crypt = format!("<tls-crypt>\n{}</tls-crypt>\n", static_key());
-    let (server, client) = v2_keys();
-    let v2 = |key: &str| format!("<tls-crypt-v2>\n{key}</tls-crypt-v2>\n");
-    let none = String::new;
-    vec![
-        (
-            "first packets, plain",
-            none(),
-            none(),
-            Box::new(|rng, _| {
-                let mut bytes = random(rng, &[0x38], 14);
-                bytes[9..].fill(0);
-                bytes
-            }),
-        ),
-        (
-            "first packets, tls-crypt",
-            crypt.clone(),
-            crypt,
-            Box::new(|rng, _| random(rng, &[0x38], 54)),
-        ),
-        (
-            "wrapped keys",
-            v2(&server),
-            v2(&client),
-            Box::new(|rng, number| {
-                let len = 290 + number % 735;
-                let mut bytes = random(rng, &[0x50], 54 + len);
-                *bytes.last_chunk_mut().unwrap() = (len as u16).to_be_bytes();
-                bytes
-            }),
-        ),
-        (
-            "third packets",
-            none(),
-            none(),
-            Box::new(|rng, _| {
-                let mut bytes = random(rng, &[0x28], 22);
-                bytes[9..14].copy_from_slice(&[1, 0, 0, 0, 0]);
-                bytes
-            }),
-        ),
-        (
-            "data for unknown peers",
-            none(),
-            none(),
-            Box::new(|rng, _| random(rng, &[0x48, 0, 1, 1], 1_400)),
-        ),
-        (
-            "data for a known number",
-            none(),
-            none(),
-            Box::new(|rng, _| random(rng, &[0x48, 0, 0, 0], 1_400)),
-        ),
-        ("rubbish", none(), none(), Box::new(|rng, number| random(rng, &[], 1 + number % 1_400))),
-    ]
+/// The server's lines and the client's.
+fn lines(wrapping: Wrapping) -> (String, String) {
+    match wrapping {
+        Wrapping::None => (String::new(), String::new()),
+        Wrapping::Crypt => {
+            let crypt = format!("<tls-crypt>\n{}</tls-crypt>\n", static_key());
+            (crypt.clone(), crypt)
+        }
+        Wrapping::CryptV2 => {
+            let (server, client) = v2_keys();
+            let v2 = |key: &str| format!("<tls-crypt-v2>\n{key}</tls-crypt-v2>\n");
+            (v2(&server), v2(&client))
+        }
+    }
 }
 
 fn main() {
+    // cargo adds an option of its own.
+    let only: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let mut worst = f64::INFINITY;
     println!(
         "{:<26}{:>10}{:>10}{:>12}   left of the speed at {RATES:?} a second",
         "ns each", "data", "looked at", "beyond that"
     );
-    for (name, server, client, make) in floods() {
+    let chosen = |junk: &&Junk| only.is_empty() || only.iter().any(|kind| kind == junk.kind);
+    for junk in junk::ALL.iter().filter(chosen) {
+        let (server, client) = lines(junk.wrapping);
         let mut bench = Bench::new(&server, &client);
         let [mut data, mut near, mut beyond] = [f64::INFINITY; 3];
         for _ in 0..ROUNDS {
             data = data.min(bench.data());
-            near = near.min(bench.flood(&make, true));
-            beyond = beyond.min(bench.flood(&make, false));
+            near = near.min(bench.flood(junk, true));
+            beyond = beyond.min(bench.flood(junk, false));
         }
-        let length: usize = (0..COUNT).map(|number| make(&mut bench.rng, number).len()).sum();
+        let length: usize = (0..COUNT).map(|number| junk.make(&mut bench.rng, number).len()).sum();
         let affordable = STRANGERS_PER_SECOND / stranger_cost(length / COUNT);
         let left = RATES.map(|rate| {
             let first = rate.min(affordable);
@@ -191,7 +145,7 @@ fn main() {
         });
         worst = left.into_iter().fold(worst, f64::min);
         let left: String = left.iter().map(|left| format!("{:>9.1} %", left * 100.0)).collect();
-        println!("{name:<26}{data:>10.0}{near:>10.0}{beyond:>12.0}   {left}");
+        println!("{:<26}{data:>10.0}{near:>10.0}{beyond:>12.0}   {left}", junk.name);
     }
     assert!(worst >= LEAST, "a flood leaves {:.1} %", worst * 100.0);
 }
