@@ -53,7 +53,8 @@ const TRANSMIT_BATCH: usize = 256;
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Shortest wait while a timer that was just served still claims to be due.
 const BREATH: Duration = Duration::from_millis(1);
-/// So long after the last packet, packet memory is given back.
+/// So often, while there are packets, their memory is given back but for what single ones need: it comes again
+/// by itself, and pings that keep a quiet tunnel open need no more.
 const REST: Duration = Duration::from_secs(15);
 /// A change of routes seldom comes alone: what follows from it waits for the rest.
 const SETTLING: Duration = Duration::from_millis(500);
@@ -303,8 +304,9 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
             self.handle_tun(now);
         }
         if ready.is_ready(udp) || ready.is_ready(tun) {
-            self.rest_at = Some(now.mono + REST);
-        } else if self.rest_at.take_if(|due| *due <= now.mono).is_some() {
+            self.rest_at.get_or_insert(now.mono + REST);
+        }
+        if self.rest_at.take_if(|due| *due <= now.mono).is_some() {
             self.rest();
         }
         self.drain(now);

@@ -106,7 +106,7 @@ impl<E: Engine, U: Upkeep<E>> Turns<E, U> {
         self.outgoing = Some(outgoing);
     }
 
-    /// After a while without traffic: what a burst has needed is the system's again.
+    /// Now and then: what a burst has needed is the system's again.
     pub(super) fn rest(&mut self) {
         if let Some(inbound) = &mut self.inbound {
             inbound.inbox.rest();
