@@ -1,7 +1,7 @@
 //! A filter of system calls (seccomp): a server or client may make those it needs, and no others, from the
 //! start on.
 //!
-//! [`calls`] is the list, [`program`] makes of it what the kernel runs before each call. What is not on it
+//! `calls` is the list, `program` makes of it what the kernel runs before each call. What is not on it
 //! fails as on a kernel that lacks it, so that a newer C library goes back to an older call, which is; an
 //! allowed one with arguments that nobody here uses is not permitted; and what only an intruder would do ends
 //! the process at once. Scripts would inherit the filter, so there is none in a process that runs any itself.
