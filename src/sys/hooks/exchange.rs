@@ -56,7 +56,7 @@ impl Drop for Temporary {
 pub enum Answer {
     /// It is decided.
     Now(HookOutcome),
-    /// Ask again with [`Exchange::later`].
+    /// It is to be looked for again.
     Later {
         /// What the client is to be told meanwhile, if the script says so.
         pending: Option<Pending>,
