@@ -58,6 +58,10 @@ impl Files for Recorder {
         self.note(EXECUTABLE, path, seen.as_ref().map(|()| [].as_slice()));
         seen
     }
+
+    fn has_aes(&self) -> bool {
+        DiskFiles.has_aes()
+    }
 }
 
 impl Reading for Recorder {
@@ -105,6 +109,11 @@ impl Files for Transcript {
 
     fn is_executable(&self, path: &Path) -> Result<(), String> {
         self.look(EXECUTABLE, path).map(drop)
+    }
+
+    /// Both are on the same machine.
+    fn has_aes(&self) -> bool {
+        DiskFiles.has_aes()
     }
 }
 
