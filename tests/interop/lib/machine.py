@@ -126,7 +126,8 @@ class Machine:
         """KiB of the running server: what the process that handles packets has, and what its keeper alone has."""
         figures = r"^(\w+):\s+(\d+) kB"
         keeper = dict(re.findall(figures, self.run("cat /proc/$(cat /tmp/pid)/smaps_rollup"), re.M))
-        text = self.run("cat /proc/$(cat /proc/$(cat /tmp/pid)/task/*/children)/status")
+        # The kernel writes a space behind each child.
+        text = self.run("read child _ </proc/$(cat /tmp/pid)/task/$(cat /tmp/pid)/children; cat /proc/$child/status")
         found = {name: int(number) for name, number in re.findall(figures, text, re.M)}
         found["VmRSS"] += int(keeper["Private_Clean"]) + int(keeper["Private_Dirty"])
         return found
