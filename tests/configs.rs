@@ -36,6 +36,10 @@ impl Files for Disk {
         };
         Ok(text.into_bytes())
     }
+
+    fn has_aes(&self) -> bool {
+        true
+    }
 }
 
 fn folder() -> PathBuf {

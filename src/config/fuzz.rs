@@ -24,6 +24,10 @@ impl Files for Folder<'_> {
             Some(_) | None => Err("no such file".to_owned()),
         }
     }
+
+    fn has_aes(&self) -> bool {
+        true
+    }
 }
 
 /// A configuration file: a configuration, or complaints that can be printed.

@@ -106,9 +106,7 @@ pub trait Files {
     }
 
     /// Whether the processor has instructions for AES. Asked here, as only whoever knows the machine can tell.
-    fn has_aes(&self) -> bool {
-        true
-    }
+    fn has_aes(&self) -> bool;
 }
 
 /// A whole configuration, checked.

@@ -120,4 +120,8 @@ impl Files for One<'_> {
         let found = self.others.0.get(path).map(|bytes| bytes.to_vec());
         found.ok_or_else(|| "no such file".to_owned())
     }
+
+    fn has_aes(&self) -> bool {
+        true
+    }
 }

@@ -375,6 +375,11 @@ impl Files for OneFile<'_> {
             Some(_) | None => Err("a script's settings cannot include files".to_owned()),
         }
     }
+
+    /// No setting of a script depends on it.
+    fn has_aes(&self) -> bool {
+        true
+    }
 }
 
 /// A client whose certificate ends within this time is warned of.

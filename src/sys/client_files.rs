@@ -218,6 +218,10 @@ mod tests {
             }
             .into_bytes())
         }
+
+        fn has_aes(&self) -> bool {
+            true
+        }
     }
 
     fn folder(test: &str, lines: &str, files: &[(&str, &str)]) -> ClientFolder {

@@ -116,6 +116,10 @@ impl config::Files for Overlay<'_> {
         }
         DiskFiles.read(path)
     }
+
+    fn has_aes(&self) -> bool {
+        DiskFiles.has_aes()
+    }
 }
 
 /// Other clients' files, and the host's own networks.

@@ -123,6 +123,10 @@ mod tests {
             }
             .into_bytes())
         }
+
+        fn has_aes(&self) -> bool {
+            true
+        }
     }
 
     fn role(text: &'static str) -> ServerRole {

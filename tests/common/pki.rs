@@ -86,6 +86,10 @@ impl Files for Memory {
         let name = path.to_string_lossy();
         self.0.get(name.as_ref()).cloned().ok_or_else(|| "no such file".into())
     }
+
+    fn has_aes(&self) -> bool {
+        true
+    }
 }
 
 /// Loads configuration text, with the identity's material inline.
