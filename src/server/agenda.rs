@@ -20,6 +20,9 @@ struct Entry {
     place: u32,
 }
 
+/// Of a peer that there is nothing to note of.
+const NOTHING: Entry = Entry { due: Instant::ZERO, place: NOWHERE };
+
 /// The deadlines of all peers; 20 bytes for each that there may be.
 #[derive(Debug)]
 pub(super) struct Agenda {
@@ -30,8 +33,7 @@ pub(super) struct Agenda {
 impl Agenda {
     /// For ids below `peers`; more make it grow.
     pub(super) fn with_capacity(peers: usize) -> Self {
-        let nothing = Entry { due: Instant::ZERO, place: NOWHERE };
-        Self { heap: Vec::with_capacity(peers), entries: vec![nothing; peers] }
+        Self { heap: Vec::with_capacity(peers), entries: vec![NOTHING; peers] }
     }
 
     /// The earliest deadline.
@@ -49,8 +51,7 @@ impl Agenda {
     pub(super) fn set(&mut self, id: PeerId, due: Option<Instant>) {
         let at = id.0 as usize;
         if at >= self.entries.len() {
-            let nothing = Entry { due: Instant::ZERO, place: NOWHERE };
-            self.entries.resize(at.saturating_add(1), nothing);
+            self.entries.resize(at.saturating_add(1), NOTHING);
         }
         let Some(entry) = self.entries.get_mut(at) else { return };
         match (due, entry.place) {

@@ -111,10 +111,9 @@ impl Source {
         };
         loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let mut config = Box::new(loaded.config);
-        if let Some(error) = add_revoked(&mut config, disk).err() {
+        if let Err(error) = complete(&mut config, disk) {
             return refuse(&error);
         }
-        client_files::publish(&mut config, disk);
         if let Err(why) = may_run_scripts(old, &config, &self.access) {
             return refuse(&format!("{why}; restart the service"));
         }
@@ -134,13 +133,15 @@ impl Source {
     }
 }
 
-/// Adds the serial numbers that the state folder knows to be void.
-pub fn add_revoked(config: &mut Config, disk: &dyn Reading) -> Result<(), String> {
+/// Adds what other files than the configuration's own say: the serial numbers that the state folder knows to
+/// be void, and clients' networks.
+pub fn complete(config: &mut Config, disk: &dyn Reading) -> Result<(), String> {
     if let Some(state) = &config.process.state {
         let revoked = state::revoked(state, disk)?;
         revoked.notes.iter().for_each(|note| log::warn!("{note}"));
         config.tls.revoked.extend(revoked.serials());
     }
+    client_files::publish(config, disk);
     Ok(())
 }
 

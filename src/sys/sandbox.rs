@@ -40,7 +40,8 @@ impl Filter {
     }
 }
 
-/// Puts the filter in force, for good, unless this process has to run scripts. Needs a process that can gain no privileges any more.
+/// Puts the filter in force, for good, unless this process has to run scripts. Needs a process that can gain
+/// no privileges any more.
 #[cfg(any(
     target_arch = "x86_64",
     target_arch = "aarch64",

@@ -68,8 +68,7 @@ fn run_loaded(mut source: Source, mut config: Config) -> Result<(), String> {
             terminal::complete(role)?;
         }
     }
-    reload::add_revoked(&mut config, &DiskFiles)?;
-    client_files::publish(&mut config, &DiskFiles);
+    reload::complete(&mut config, &DiskFiles)?;
     source.settle(&config);
     let mut start = Start::First;
     if keeper::is_wanted(&config) {

@@ -17,7 +17,7 @@ use super::transcript::{self, Recorder};
 use super::{Access, Link};
 use crate::config::{Config, Files as _, Role, ServerRole};
 use crate::limits::MAX_KEPT;
-use crate::sys::client_files::{self, ClientFolder};
+use crate::sys::client_files::ClientFolder;
 use crate::sys::clock::{Clock, unix_time};
 use crate::sys::output_file::OutputFile;
 use crate::sys::poll::PollSet;
@@ -283,8 +283,7 @@ impl Keeper<'_> {
         record(|disk| {
             let Ok(loaded) = self.source.load(disk) else { return };
             let mut config = Box::new(loaded.config);
-            if reload::add_revoked(&mut config, disk).is_ok() {
-                client_files::publish(&mut config, disk);
+            if reload::complete(&mut config, disk).is_ok() {
                 self.handed_over = Some(config);
             }
         })

@@ -9,11 +9,12 @@ use std::fs::File;
 use zeroize::Zeroizing;
 
 use super::talk::GARBLED;
-use super::transcript::{put, take, take_byte};
+use super::transcript::{put, take};
 use crate::config::hooks::Hooks;
 use crate::engine::{Environment, HookInput, HookKind, HookOutcome, HookRequest};
 use crate::limits::{MAX_HOOK_QUEUE, MAX_HOOKS};
 use crate::sys::hooks::{Answer, Pending, Task};
+use crate::wire::reader::Reader;
 
 /// Kinds of what else a script is told.
 const NOTHING: u8 = 0;
@@ -35,7 +36,7 @@ pub(super) struct Scripts {
 impl Scripts {
     /// Starts a script. Returns its number, and where its output comes from.
     pub(super) fn run(&mut self, config: &Hooks, body: &[u8]) -> Result<(Vec<u8>, File), String> {
-        let running = self.tasks.iter_mut().filter_map(|(_, task)| task.runs().then_some(()));
+        let running = self.tasks.iter_mut().map(|(_, task)| task.runs()).filter(|runs| *runs);
         // The other side waits before it comes to that.
         if running.count() > MAX_HOOKS || self.tasks.len() > MAX_HOOK_QUEUE {
             return Err("too many scripts".to_owned());
@@ -90,16 +91,16 @@ pub(super) fn write_request(request: &HookRequest) -> Vec<u8> {
     out
 }
 
-fn parse_request(mut body: &[u8], config: &Hooks) -> Option<HookRequest> {
-    let from = &mut body;
-    let number = take_byte(from)?;
+fn parse_request(body: &[u8], config: &Hooks) -> Option<HookRequest> {
+    let from = &mut Reader::new(body);
+    let number = from.u8().ok()?;
     let kind = HookKind::ALL.iter().copied().find(|kind| *kind as u8 == number)?;
     let mut arguments = Vec::new();
-    while take_byte(from)? != 0 {
+    while from.u8().ok()? != 0 {
         arguments.push(take_text(from)?);
     }
     let mut environment = Environment::new();
-    while take_byte(from)? != 0 {
+    while from.u8().ok()? != 0 {
         let (name, value) = (take_text(from)?, take_text(from)?);
         if is_ours(&name) {
             environment.set(&name, value);
@@ -110,16 +111,16 @@ fn parse_request(mut body: &[u8], config: &Hooks) -> Option<HookRequest> {
             environment.set(name, value);
         }
     }
-    let input = match take_byte(from)? {
+    let input = match from.u8().ok()? {
         NOTHING => HookInput::Nothing,
         CREDENTIALS => HookInput::Credentials {
             username: take_text(from)?,
             password: Zeroizing::new(take_text(from)?),
         },
-        METADATA => HookInput::Metadata { kind: take_byte(from)?, bytes: take(from)?.to_vec() },
+        METADATA => HookInput::Metadata { kind: from.u8().ok()?, bytes: take(from)?.to_vec() },
         _ => return None,
     };
-    from.is_empty().then(|| HookRequest {
+    (from.remaining() == 0).then(|| HookRequest {
         ticket: None,
         kind,
         lane: String::new(),
@@ -190,23 +191,23 @@ pub(super) fn write_answer(answer: &Answer) -> Vec<u8> {
 }
 
 /// The same on the other side.
-pub(super) fn parse_answer(mut answer: &[u8]) -> Option<Answer> {
-    match take_byte(&mut answer)? {
-        0 => parse_outcome(answer).map(Answer::Now),
+pub(super) fn parse_answer(answer: &[u8]) -> Option<Answer> {
+    let from = &mut Reader::new(answer);
+    match from.u8().ok()? {
+        0 => parse_outcome(from.rest()).map(Answer::Now),
         1 => Some(Answer::Later { pending: None }),
         _ => {
-            let (timeout, mut rest) = answer.split_first_chunk()?;
             let pending = Pending {
-                timeout: u32::from_be_bytes(*timeout),
-                method: take_text(&mut rest)?,
-                message: take_text(&mut rest)?,
+                timeout: from.u32().ok()?,
+                method: take_text(from)?,
+                message: take_text(from)?,
             };
             Some(Answer::Later { pending: Some(pending) })
         }
     }
 }
 
-fn take_text(from: &mut &[u8]) -> Option<String> {
+fn take_text(from: &mut Reader<'_>) -> Option<String> {
     String::from_utf8(take(from)?.to_vec()).ok()
 }
 

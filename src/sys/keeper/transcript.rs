@@ -17,6 +17,7 @@ use crate::config::Files;
 use crate::sys::state::NewIdentity;
 use crate::sys::store::{DiskFiles, Reading};
 use crate::time::UnixTime;
+use crate::wire::reader::Reader;
 
 /// Ways to look.
 const READ: u8 = 0;
@@ -85,9 +86,9 @@ pub(super) struct Transcript(Vec<(u8, PathBuf, Result<Vec<u8>, String>)>);
 
 impl Transcript {
     /// Reads what a [`Recorder`] has written.
-    pub(super) fn parse(mut record: &[u8]) -> Self {
-        let mut entries = Vec::new();
-        while let Some(entry) = entry(&mut record) {
+    pub(super) fn parse(record: &[u8]) -> Self {
+        let (mut entries, mut from) = (Vec::new(), Reader::new(record));
+        while let Some(entry) = entry(&mut from) {
             entries.push(entry);
         }
         Self(entries)
@@ -129,11 +130,11 @@ impl Reading for Transcript {
     }
 }
 
-fn entry(record: &mut &[u8]) -> Option<(u8, PathBuf, Result<Vec<u8>, String>)> {
-    let kind = take_byte(record)?;
-    let path = PathBuf::from(OsStr::from_bytes(take(record)?));
-    let good = take_byte(record)? != 0;
-    let seen = take(record)?;
+fn entry(from: &mut Reader<'_>) -> Option<(u8, PathBuf, Result<Vec<u8>, String>)> {
+    let kind = from.u8().ok()?;
+    let path = PathBuf::from(OsStr::from_bytes(take(from)?));
+    let good = from.u8().ok()? != 0;
+    let seen = take(from)?;
     let seen = match good {
         true => Ok(seen.to_vec()),
         false => Err(String::from_utf8_lossy(seen).into_owned()),
@@ -157,10 +158,11 @@ pub(super) fn parse_identity(answer: &[u8]) -> Result<Option<NewIdentity>, Strin
         return Ok(None);
     }
     let parse = || {
-        let (expires, mut rest) = answer.split_first_chunk()?;
-        let mut part = || take(&mut rest).map(<[u8]>::to_vec);
+        let from = &mut Reader::new(answer);
+        let expires = from.array().ok()?;
+        let mut part = || take(from).map(<[u8]>::to_vec);
         Some(NewIdentity {
-            expires: UnixTime(u64::from_be_bytes(*expires)),
+            expires: UnixTime(u64::from_be_bytes(expires)),
             certificate: part()?,
             key: Zeroizing::new(part()?),
             replaces: Zeroizing::new(part()?),
@@ -177,18 +179,9 @@ pub(super) fn put(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Takes off what [`put`] has appended.
-pub(super) fn take<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (length, rest) = from.split_first_chunk()?;
-    let (bytes, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-    *from = rest;
-    Some(bytes)
-}
-
-/// Takes one byte off.
-pub(super) fn take_byte(from: &mut &[u8]) -> Option<u8> {
-    let (byte, rest) = from.split_first()?;
-    *from = rest;
-    Some(*byte)
+pub(super) fn take<'a>(from: &mut Reader<'a>) -> Option<&'a [u8]> {
+    let length = from.u32().ok()?;
+    from.take(length as usize).ok()
 }
 
 fn time_to_bytes(time: SystemTime) -> Vec<u8> {
