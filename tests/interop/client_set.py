@@ -9,7 +9,7 @@ from lib.process import Failure
 from up import Up
 
 
-def until(condition, what: str, timeout: float = 20) -> None:
+def until(condition, what: str, timeout: float = 40) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:

@@ -143,9 +143,10 @@ def moves(which: str):
         two.serve()
         at(t, one, two)
         talk.expect(r"\d+ answers", timeout=60, after=talk.mark())
-        # Gone for good: nobody has a route any more.
+        # Gone for good: nobody has a route any more. It says no goodbye, and BIRD keeps what was withdrawn for a while
+        # as unreachable: some 20 s.
         client.stop()
-        until(lambda: not one.routes(PROTOCOL) and not EVERYTHING & two.routes("bird"), "routes to a client that is gone")
+        until(lambda: not one.routes(PROTOCOL) and not EVERYTHING & two.routes("bird"), "routes to a client that is gone", 60)
         for router in (one, two):
             router.server.alive()
     return run
