@@ -11,7 +11,7 @@ use crate::offload::coalesce::Part;
 /// Datagrams that wait together; one segmented send carries no more (`UDP_MAX_SEGMENTS`).
 pub const DATAGRAMS: usize = 64;
 /// Bytes of one segmented send: what IPv4 can state, less the headers, rounded down.
-const LARGEST: usize = 65_000;
+pub const LARGEST: usize = 65_000;
 
 /// One datagram.
 #[derive(Debug, Clone, Copy)]

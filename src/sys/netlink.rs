@@ -182,6 +182,16 @@ impl Netlink {
         self.execute(Request::SetLink(header, new.then_some(mtu).into_iter().collect()), 0)
     }
 
+    /// Limits what the host's own senders hand to the interface in one piece: bytes with all headers, and
+    /// segments. `InvalidInput` from a kernel or device that cannot have it.
+    pub fn limit_pieces(&mut self, interface: u32, bytes: u32, segments: u32) -> io::Result<()> {
+        let header = LinkHeader { index: interface, ..LinkHeader::default() };
+        let limits = [(libc::IFLA_GSO_MAX_SIZE, bytes), (libc::IFLA_GSO_MAX_SEGS, segments)];
+        let attribute =
+            |(kind, limit): (_, u32)| DefaultNla::new(kind, limit.to_ne_bytes().to_vec());
+        self.execute(Request::SetLink(header, limits.map(attribute).into()), 0)
+    }
+
     /// How the interface is now.
     pub fn link(&self, interface: u32) -> io::Result<Link> {
         interface::link(self.fd.as_raw_fd(), interface)

@@ -14,7 +14,16 @@ use tun::AbstractDevice as _;
 use super::check_len;
 use super::netlink::{self, Link, Netlink};
 use crate::offload::coalesce::{Part, SEGMENTS};
+use crate::offload::outbox;
 use crate::offload::vnet::{self, VnetHeader};
+
+/// The limits on a piece, its bytes with all headers and its segments, while we read the device: what comes of
+/// a piece of 64 KiB would not fit into one segmented send, and the few packets that are over would cost
+/// nearly as much as all the others. Of 1400 bytes with 28 around each, 45 fit into [`outbox::LARGEST`], with
+/// 60 660 bytes of payload at most, and the kernel keeps some 320 for headers.
+const OUR_PIECES: (u32, u32) = (61_100, outbox::DATAGRAMS as u32);
+/// A kernel's own limits.
+const DEFAULT_PIECES: (u32, u32) = (65_536, 65_535);
 
 /// An open TUN device in non-blocking mode; the interface is gone when this is dropped, unless it was
 /// there before.
@@ -84,7 +93,20 @@ impl TunDevice {
         let name = device.tun_name().map_err(|error| format!("TUN device: {error}"))?;
         let index = netlink::interface_index(&name)
             .map_err(|error| format!("TUN device {name}: {error}"))?;
-        Ok(Self { device, name, index, offload, found })
+        let tun = Self { device, name, index, offload, found };
+        if tun.takes_segments() {
+            tun.limit_pieces(OUR_PIECES);
+        }
+        Ok(tun)
+    }
+
+    /// A kernel that has no such limits (before 4.16) sends a little more for each piece: no reason to stop.
+    fn limit_pieces(&self, (bytes, segments): (u32, u32)) {
+        let result = Netlink::open()
+            .and_then(|mut netlink| netlink.limit_pieces(self.index, bytes, segments));
+        if let Err(error) = result {
+            log::debug!("{}: pieces stay as large as they are: {error}", self.name);
+        }
     }
 
     /// The offloads in use, for status.
@@ -167,6 +189,9 @@ impl Drop for TunDevice {
     fn drop(&mut self) {
         if self.takes_segments() {
             set_offload(self.as_raw_fd(), 0);
+            if self.found.is_some() {
+                self.limit_pieces(DEFAULT_PIECES);
+            }
         }
     }
 }

@@ -243,6 +243,29 @@ fn a_device_that_was_there_before_is_as_it_was() {
 
 #[test]
 #[ignore = "needs root: tests/run interop runs it"]
+fn pieces_are_limited_while_somebody_splits_them() {
+    alone();
+    ip_do("tuntap add dev tun7 mode tun");
+    let limits = || {
+        let shown = Command::new("ip").args(["-d", "-o", "link", "show", "tun7"]).output().unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        let after = |word: &str| shown.split(word).nth(1)?.split_whitespace().next()?.parse().ok();
+        ["gso_max_size", "gso_max_segs"].map(after)
+    };
+    let before = limits();
+    assert_eq!(before, [Some(65_536), Some(65_535_u32)]);
+    let plain = TunDevice::open(Some("tun7"), false).unwrap();
+    assert_eq!(limits(), before);
+    drop(plain);
+    let split = TunDevice::open(Some("tun7"), true).unwrap();
+    assert!(split.takes_segments());
+    assert_eq!(limits(), [Some(61_100), Some(64)]);
+    drop(split);
+    assert_eq!(limits(), before);
+}
+
+#[test]
+#[ignore = "needs root: tests/run interop runs it"]
 fn what_a_killed_process_left_is_mended_by_the_next() {
     for persistent in [false, true] {
         alone();
