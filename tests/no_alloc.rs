@@ -1,7 +1,9 @@
 //! The packet path takes no memory from the heap: a counting allocator proves it. First the parts, then
-//! both engines whole.
+//! both engines whole; every way in which a packet is dropped is in `drops`.
 
 mod common;
+#[path = "no_alloc/drops.rs"]
+mod drops;
 #[allow(dead_code, reason = "the rest is for tests/offload.rs")]
 #[path = "common/segments.rs"]
 mod segments;

@@ -1,5 +1,7 @@
 //! Datagrams from the network: which peer they belong to, and what they carry [1.1, 9.6, 9.8].
 
+use std::net::SocketAddr;
+
 use crate::buf::PacketMut;
 use crate::engine::{DropReason, Endpoint, PeerId, Verdict};
 use crate::limits::NO_PEER_ID;
@@ -81,35 +83,35 @@ impl Server {
     fn addressee(&self, header: DataHeader, from: Endpoint) -> Option<PeerId> {
         match header.peer {
             Some(id) if id != NO_PEER_ID => Some(PeerId(id)),
-            Some(_) | None => {
-                let connected = |id: &PeerId| {
-                    self.peers.get(*id).is_some_and(|entry| entry.peer.client().is_some())
-                };
-                self.peers.at_address(from.peer).find(connected)
-            }
+            Some(_) | None => self.connected_at(from.peer).next(),
         }
     }
 
     /// An authentic packet came from elsewhere: the client has moved [9.8]. Not to where another
-    /// client is, lest somebody in the path moves one onto the other.
+    /// client is, lest somebody in the path moves one onto the other; a refusal takes no memory, as
+    /// a client may bring one about with each of its packets.
     fn float(&mut self, now: Now, id: PeerId, from: Endpoint) -> Result<(), DropReason> {
-        let Some(name) = self.name_of(id).map(str::to_owned) else { return Ok(()) };
-        let others = self.peers.at_address(from.peer).filter(|other| *other != id);
-        let others: Vec<PeerId> = others.filter(|id| self.name_of(*id).is_some()).collect();
-        if others.iter().any(|other| self.name_of(*other) != Some(name.as_str())) {
+        let Some(name) = self.name_of(id) else { return Ok(()) };
+        if self.connected_at(from.peer).any(|other| self.name_of(other) != Some(name)) {
             return Err(DropReason::UnknownPeer);
         }
-        for other in others {
+        let older = |server: &Self| server.connected_at(from.peer).find(|other| *other != id);
+        while let Some(other) = older(self) {
             self.depart(now, other, "the same client has moved to its address");
             self.peers.remove(other);
         }
         let old = self.peers.get(id).map(|entry| entry.endpoint().peer);
         self.peers.relocate(id, from).map_err(|_| DropReason::UnknownPeer)?;
-        if let Some(old) = old {
+        if let (Some(old), Some(name)) = (old, self.name_of(id)) {
             log::info!("{}: moved from {old} to {}", name.escape_debug(), from.peer);
         }
         self.fit(id);
         Ok(())
+    }
+
+    /// The clients at an address: several while one connection takes another's place.
+    fn connected_at(&self, address: SocketAddr) -> impl Iterator<Item = PeerId> + '_ {
+        self.peers.at_address(address).filter(|id| self.name_of(*id).is_some())
     }
 
     /// The name of a connected client.

@@ -51,7 +51,7 @@ pub struct Node {
     pub admit: fn(&AdmitRequest) -> Result<(), String>,
     /// What is different for clients, by name.
     pub client_files: HashMap<String, ClientSettings>,
-    /// Whether `Admit` is answered at all.
+    /// Whether `Admit` and `Configure` are answered at all.
     pub decides: bool,
     /// Answers `RunHook`; `None` is no answer yet.
     pub hook: fn(&HookRequest) -> Option<HookOutcome>,
@@ -296,6 +296,7 @@ impl Net {
                 Command::Resolve { host, .. } => {
                     Some(Reply::Resolved(node.names.get(host).cloned().unwrap_or_default()))
                 }
+                Command::Configure(_) if !node.decides => None,
                 Command::Configure(settings) => {
                     node.settings = Some((**settings).clone());
                     Some(Reply::Configured(Ok(())))
