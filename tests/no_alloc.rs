@@ -1,9 +1,12 @@
 //! The packet path takes no memory from the heap: a counting allocator proves it. First the parts, then
-//! both engines whole; every way in which a packet is dropped is in `drops`.
+//! both engines whole; every way in which a packet is dropped is in `drops`, what only some peers send
+//! in `oddities`.
 
 mod common;
 #[path = "no_alloc/drops.rs"]
 mod drops;
+#[path = "no_alloc/oddities.rs"]
+mod oddities;
 #[allow(dead_code, reason = "the rest is for tests/offload.rs")]
 #[path = "common/segments.rs"]
 mod segments;
@@ -23,7 +26,7 @@ use sixgate::offload::outbox::{Datagram, Outbox, first_run};
 use sixgate::offload::split::Splitter;
 use sixgate::offload::vnet::VnetHeader;
 use sixgate::session::Role;
-use sixgate::session::data::{DataKeys, Format};
+use sixgate::session::data::{DataKeys, Format, OpenError, SealError};
 use sixgate::session::keys::KeyBlock;
 use sixgate::session::wrap::Wrap;
 use sixgate::time::UnixTime;
@@ -39,28 +42,37 @@ fn the_counter_counts() {
     assert_eq!(taken_by(|| ()), 0);
 }
 
+/// Sealed, opened, and refused for each reason that keys have.
 #[test]
 fn data_packets() {
     let block = KeyBlock::from_exporter_bytes(&[7; 256]);
-    for cipher in [CipherName::ChaCha20Poly1305, CipherName::Aes256Gcm, CipherName::Aes128Gcm] {
-        for format in [Format::Classic, Format::Epoch] {
-            let mut client = DataKeys::new(cipher, &block, Role::Client, format).unwrap();
-            let mut server = DataKeys::new(cipher, &block, Role::Server, format).unwrap();
-            let mut buf = PacketBuf::new();
-            let mut forged = PacketBuf::new();
-            let taken = taken_by(|| {
-                for _ in 0..100 {
-                    let mut packet = buf.packet_from(&[0x45; 1400]).unwrap();
-                    client.seal(KeyId::ZERO, Some(1), &mut packet).unwrap();
-                    let mut other = forged.packet_from(packet.as_slice()).unwrap();
-                    other.as_mut_slice()[700] ^= 1;
-                    assert!(server.open(&mut other).is_err());
-                    server.open(&mut packet).unwrap();
-                    assert_eq!(packet.as_slice(), [0x45; 1400]);
-                }
-            });
-            assert_eq!(taken, 0, "{cipher:?} {format:?}");
-        }
+    for (cipher, format) in CipherName::ALL
+        .iter()
+        .flat_map(|cipher| [Format::Classic, Format::Epoch].map(|format| (*cipher, format)))
+    {
+        let keys =
+            |role| DataKeys::with_digest(cipher, Digest::Sha256, &block, role, format).unwrap();
+        let (mut client, mut server) = (keys(Role::Client), keys(Role::Server));
+        let [mut buf, mut copy] = [PacketBuf::new(), PacketBuf::new()];
+        let mut no_room = [0x45; 1400];
+        let taken = taken_by(|| {
+            for _ in 0..100 {
+                let mut packet = buf.packet_from(&[0x45; 1400]).unwrap();
+                client.seal(KeyId::ZERO, Some(1), &mut packet).unwrap();
+                let mut forged = copy.packet_from(packet.as_slice()).unwrap();
+                forged.as_mut_slice()[700] ^= 1;
+                assert_eq!(server.open(&mut forged), Err(OpenError::BadAuth));
+                let mut short = copy.packet_from(&packet.as_slice()[..10]).unwrap();
+                assert_eq!(server.open(&mut short), Err(OpenError::Malformed));
+                let mut again = copy.packet_from(packet.as_slice()).unwrap();
+                server.open(&mut packet).unwrap();
+                assert_eq!(packet.as_slice(), [0x45; 1400]);
+                assert_eq!(server.open(&mut again), Err(OpenError::Replay));
+                let mut tight = PacketMut::new(&mut no_room, 0, 1400).unwrap();
+                assert_eq!(client.seal(KeyId::ZERO, Some(1), &mut tight), Err(SealError::Full));
+            }
+        });
+        assert_eq!(taken, 0, "{cipher:?} {format:?}");
     }
 }
 
@@ -165,23 +177,29 @@ fn no_allocation_per_data_packet() {
         let site = Site::default();
         let mut net = Net::new(1);
         let now = net.now;
-        let lines = format!("data-ciphers {cipher}\n");
+        let lines = format!("data-ciphers {cipher}\nreneg-sec 60\n");
         net.add("192.0.2.1:1194", site.server(now, &lines, 1));
         net.add("198.51.100.7:40000", site.client(now, "laptop", &lines, 2));
         assert!(net.run_until(60_000, |net| net.nodes[1].settings.is_some()));
         net.run(1_000);
         let mut buf = PacketBuf::new();
-        for (client, server) in [("10.8.0.2", "10.8.0.1"), ("fd00:6::1000", "fd00:6::1")] {
-            let (client, server) = (client.parse().unwrap(), server.parse().unwrap());
-            for size in [0, 64, 1300] {
-                for _ in 0..100 {
-                    let there = echo(client, server, &vec![1; size]);
-                    assert_eq!(cross(&mut net, &mut buf, 1, 0, &there), 0, "{cipher} up");
-                    let back = echo(server, client, &vec![2; size]);
-                    assert_eq!(cross(&mut net, &mut buf, 0, 1, &back), 0, "{cipher} down");
+        // Under the first key, while another one follows it, and under that.
+        for _ in 0..40 {
+            for (client, server) in [("10.8.0.2", "10.8.0.1"), ("fd00:6::1000", "fd00:6::1")] {
+                let (client, server) = (client.parse().unwrap(), server.parse().unwrap());
+                for size in [0, 64, 1300] {
+                    for _ in 0..3 {
+                        let there = echo(client, server, &vec![1; size]);
+                        assert_eq!(cross(&mut net, &mut buf, 1, 0, &there), 0, "{cipher} up");
+                        let back = echo(server, client, &vec![2; size]);
+                        assert_eq!(cross(&mut net, &mut buf, 0, 1, &back), 0, "{cipher} down");
+                    }
                 }
             }
+            net.run(2_000);
         }
+        let soft_reset = Opcode::SoftResetV1.first_byte(KeyId::ZERO.next());
+        assert!(net.trace.iter().any(|sent| sent.bytes[0] == soft_reset), "{cipher}");
     }
 }
 
@@ -209,8 +227,9 @@ fn sealed(net: &mut Net, client: usize, packet: &[u8]) -> Vec<u8> {
     window.as_slice().to_vec()
 }
 
-/// Hands a packet to an engine, as a datagram from there or as a packet of its host, and makes all the
-/// copies of a broadcast; nothing of that may take memory.
+/// Hands a packet to an engine, as a datagram from there or as a packet of its host, and has it make all
+/// the copies of a broadcast and all answers, whose number is returned, too; nothing of that may take
+/// memory.
 fn hand(
     net: &mut Net,
     to: usize,
@@ -220,7 +239,7 @@ fn hand(
     let mut copy = PacketBuf::new();
     let (now, from) = (net.now, from.map(Endpoint::new));
     let engine = &mut net.nodes[to].engine;
-    let (mut verdict, mut copies) = (Verdict::Consumed, 0);
+    let (mut verdict, mut others) = (Verdict::Consumed, 0);
     let taken = taken_by(|| {
         verdict = match from {
             Some(from) => engine.handle_udp(now, from, window),
@@ -229,12 +248,14 @@ fn hand(
         if let Verdict::Broadcast { .. } = verdict {
             let mut copy = copy.packet();
             while engine.poll_broadcast(now, window.as_slice(), &mut copy).is_some() {
-                copies += 1;
+                others += 1;
             }
         }
         let mut out = [0; 2048];
         let mut out = PacketMut::new(&mut out, 128, 128).unwrap();
-        while engine.poll_transmit(now, &mut out).is_some() {}
+        while engine.poll_transmit(now, &mut out).is_some() {
+            others += 1;
+        }
     });
     let what = window.as_slice();
     assert_eq!(taken, 0, "{verdict:?} of {:02x?}", &what[..what.len().min(24)]);
@@ -242,7 +263,7 @@ fn hand(
     if let Verdict::ToUdp(to) = &mut verdict {
         *to = Endpoint::new(to.peer);
     }
-    (verdict, copies)
+    (verdict, others)
 }
 
 /// The same with `bytes`, which come from a node or from the host.

@@ -355,7 +355,7 @@ fn at_a_client() {
         not_ready(&mut drops, &mut net);
         net.reply(1, Reply::Configured(Ok(())));
         for _ in 0..ROUNDS {
-            from_its_server(&mut drops[0], &mut net, compressed);
+            from_its_server(&mut drops[0], &mut net, compressed, !lines.is_empty());
             from_its_host(&mut drops[1], &mut net);
         }
         strings.borrow_mut().say.push_back("RESTART".to_owned());
@@ -376,7 +376,7 @@ fn not_ready([udp, tun]: &mut [Drops; 2], net: &mut Net) {
     }
 }
 
-fn from_its_server(drops: &mut Drops, net: &mut Net, compressed: &[u8]) {
+fn from_its_server(drops: &mut Drops, net: &mut Net, compressed: &[u8], floats: bool) {
     let (server, elsewhere) = (Some(net.nodes[0].addr), Some(ELSEWHERE.parse().unwrap()));
     for bytes in [&[][..], &[0x48, 0, 0], &[0x30, 1, 2, 3], &[0xff; 40]] {
         drops.drops(net, server, bytes, DropReason::Malformed);
@@ -393,6 +393,10 @@ fn from_its_server(drops: &mut Drops, net: &mut Net, compressed: &[u8]) {
     let mut window = memory.packet_from(&datagram).unwrap();
     assert_eq!(hand(net, 1, server, &mut window).0, Verdict::ToTun);
     drops.drops(net, server, &datagram, DropReason::Replay);
+    if !floats {
+        let datagram = sealed(net, 0, &there);
+        drops.drops(net, elsewhere, &datagram, DropReason::UnknownPeer);
+    }
     let mut forged = sealed(net, 0, &there);
     forged[50] ^= 1;
     drops.drops(net, server, &forged, DropReason::BadAuth);
