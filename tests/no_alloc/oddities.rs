@@ -1,14 +1,16 @@
 //! What only some peers send, or only some configurations make of a packet: framings, questions inside
-//! the data channel, a server that moves, an IPv6 that is blocked. None of it takes memory.
+//! the data channel, a server that moves, an IPv6 that is blocked, addresses that follow the line. None
+//! of it takes memory.
 
 use std::net::{IpAddr, SocketAddr};
 
 use sixgate::buf::PacketBuf;
 use sixgate::config::Framing;
-use sixgate::engine::{DropReason, Endpoint, Verdict};
+use sixgate::engine::{DropReason, Endpoint, LinePrefix, Reply, Verdict};
 use sixgate::session::DataParams;
 use sixgate::session::data::{OCC_MAGIC, PING};
 
+use super::common::clients::{join, serve_with_files};
 use super::common::net::Net;
 use super::common::packets::echo;
 use super::common::pki::{CLIENT, Site, Usage, load};
@@ -111,4 +113,35 @@ fn blocked_ipv6() {
     let outcomes: Vec<_> = (0..100).map(|_| handed(&mut net, 1, None, &packet)).collect();
     assert_eq!(outcomes[0], (Verdict::ToTun, 0));
     assert_eq!(outcomes[99], (Verdict::Drop(DropReason::NoRoute), 0));
+}
+
+/// A client's own addresses in the line's prefix and in the stable one, and the network behind it.
+#[test]
+fn addresses_that_follow_the_line() {
+    let lines =
+        "dev tun\nserver-ipv6 auto fd00:6::/64\nkeepalive 10 60\ndelegate-ipv6 auto 60 /f\n";
+    let site = Site::default();
+    let config = load(lines, &site.ca.pem, &site.server);
+    let mut net = serve_with_files(config, 560, &[], |_| {});
+    join(&mut net, &site, "router", "delegate-ipv6-dev br-lan\n", 561);
+    let [line, own] =
+        ["2001:db8:0:100::/64", "2001:db8:0:100::1/64"].map(|net| net.parse().unwrap());
+    let prefix = LinePrefix { net: line, bits: 56, own: own.addr(), preferred: 100 };
+    net.reply(0, Reply::Prefixes(vec![prefix]));
+    net.run(1_000);
+    log::set_max_level(log::LevelFilter::Info);
+    let settings = net.nodes[1].settings.clone().unwrap();
+    let [address, stable, delegated] =
+        [settings.v6, settings.v6_stable, settings.delegated].map(|net| net.unwrap());
+    assert!(line.contains(&address) && !line.contains(&delegated) && !line.contains(&stable));
+    let to = Verdict::ToUdp(Endpoint::new(net.nodes[1].addr));
+    for _ in 0..ROUNDS {
+        for theirs in [address, stable, delegated] {
+            let (theirs, ours) = (theirs.addr().into(), own.addr().into());
+            let datagram = sealed(&mut net, 1, &echo(theirs, ours, &[1; 64]));
+            assert_eq!(handed(&mut net, 0, Some(1), &datagram), (Verdict::ToTun, 0), "{theirs}");
+            let back = echo(ours, theirs, &[1; 64]);
+            assert_eq!(handed(&mut net, 0, None, &back), (to, 0), "{theirs}");
+        }
+    }
 }
