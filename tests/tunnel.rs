@@ -139,6 +139,27 @@ fn a_client_that_moves_keeps_its_tunnel() {
 }
 
 #[test]
+fn a_client_that_moves_with_each_packet_does_not_fill_the_log() {
+    let site = Site::default();
+    let mut net = Net::new(53);
+    let now = net.now;
+    net.add(SERVER, site.server(now, "", 53));
+    let wanderer = net.add(CLIENT, site.client(now, "wanderer", "", 54));
+    assert!(up(&mut net, wanderer));
+    let ping = echo(ip("10.8.0.2"), ip("10.8.0.1"), b"here I am");
+    let travel = |net: &mut Net, moves: u16| {
+        for port in 0..moves {
+            net.nodes[wanderer].addr.set_port(50_000 + port);
+            assert!(crosses(net, wanderer, 0, &ping));
+        }
+        common::news("wanderer: moved from")
+    };
+    assert_eq!(travel(&mut net, 100), 30);
+    net.run(60_000);
+    assert_eq!(travel(&mut net, 1), 31, "a minute later");
+}
+
+#[test]
 fn a_captured_packet_from_elsewhere_moves_nobody() {
     let mut net = pair(51, Link::default(), "", "");
     assert!(up(&mut net, 1));

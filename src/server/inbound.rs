@@ -102,8 +102,10 @@ impl Server {
         }
         let old = self.peers.get(id).map(|entry| entry.endpoint().peer);
         self.peers.relocate(id, from).map_err(|_| DropReason::UnknownPeer)?;
+        let told = self.moves.allow(now.mono);
         if let (Some(old), Some(name)) = (old, self.name_of(id)) {
-            log::info!("{}: moved from {old} to {}", name.escape_debug(), from.peer);
+            let level = if told { log::Level::Info } else { log::Level::Debug };
+            log::log!(level, "{}: moved from {old} to {}", name.escape_debug(), from.peer);
         }
         self.fit(id);
         Ok(())

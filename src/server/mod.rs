@@ -95,6 +95,8 @@ const ICMP_RATE: u32 = 100;
 const COMPLAINTS: u32 = 30;
 /// The same about strangers' first packets that our key does not open.
 const MISMATCHES: u32 = 3;
+/// Lines per minute about clients that moved, which each packet of one can bring about.
+const MOVES: u32 = 30;
 
 /// A VPN server.
 pub struct Server {
@@ -137,6 +139,8 @@ pub struct Server {
     icmp: RateLimit,
     complaints: RateLimit,
     mismatches: RateLimit,
+    /// Moves of clients that are told at the usual verbosity.
+    moves: RateLimit,
     /// `connect-freq`.
     newcomers: Option<RateLimit>,
     /// When changed leases are to be written.
@@ -198,6 +202,7 @@ impl Server {
             icmp: RateLimit::new(ICMP_RATE, Duration::from_secs(1)),
             complaints: RateLimit::new(COMPLAINTS, Duration::from_secs(60)),
             mismatches: RateLimit::new(MISMATCHES, Duration::from_secs(60)),
+            moves: RateLimit::new(MOVES, Duration::from_secs(60)),
             newcomers: role.connect_rate.map(|(count, period)| RateLimit::new(count, period)),
             save_due: None,
             closing: None,

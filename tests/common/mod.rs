@@ -20,6 +20,7 @@ pub mod puppet;
 pub mod raw;
 pub mod shared;
 
+use std::cell::Cell;
 use std::sync::Mutex;
 
 use sixgate::random::Random;
@@ -58,24 +59,38 @@ impl Random for Seeded {
     }
 }
 
-/// Warnings and errors of all tests of this binary so far.
+/// What all tests of this binary have logged so far at the usual verbosity.
 static REMARKS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Whether a warning or an error has been logged that contains all of these.
 pub fn warned(parts: &[&str]) -> bool {
     let remarks = REMARKS.lock().expect("no test dies while it holds this");
-    remarks.iter().any(|line| parts.iter().all(|part| line.contains(part)))
+    remarks.iter().any(|line| !is_news(line) && parts.iter().all(|part| line.contains(part)))
 }
 
 /// Warnings and errors so far that contain `part`.
 pub fn remarks(part: &str) -> Vec<String> {
     let remarks = REMARKS.lock().expect("no test dies while it holds this");
-    remarks.iter().filter(|line| line.contains(part)).cloned().collect()
+    remarks.iter().filter(|line| !is_news(line) && line.contains(part)).cloned().collect()
 }
 
-/// Keeps all but warnings and errors out of the test's output, which is memory.
+/// How many lines without anything to complain of contain `part`, so far.
+pub fn news(part: &str) -> usize {
+    let remarks = REMARKS.lock().expect("no test dies while it holds this");
+    remarks.iter().filter(|line| is_news(line) && line.contains(part)).count()
+}
+
+fn is_news(line: &str) -> bool {
+    line.starts_with("INFO")
+}
+
+thread_local! {
+    static LESS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps all but warnings and errors out of this test's output, which is memory.
 pub fn log_less() {
-    log::set_max_level(log::LevelFilter::Warn);
+    LESS.set(true);
 }
 
 /// Sends the engines' log lines to the test's output, which is shown when it fails.
@@ -86,9 +101,12 @@ pub fn log_to_output() {
             true
         }
         fn log(&self, record: &log::Record<'_>) {
+            if record.level() > log::Level::Warn && LESS.get() {
+                return;
+            }
             let line = format!("{} {}: {}", record.level(), record.target(), record.args());
             println!("{line}");
-            if record.level() <= log::Level::Warn {
+            if record.level() <= log::Level::Info {
                 REMARKS.lock().expect("no test dies while it holds this").push(line);
             }
         }
