@@ -75,17 +75,21 @@ fn contradictions_are_refused_and_nothing_panics() {
     }
 }
 
-/// Feeds `packets` to a coalescer; returns what it writes, header and bytes.
 fn coalesce(packets: &[Packet], datagrams: bool) -> Vec<(VnetHeader, Vec<u8>)> {
+    let packets: Vec<Vec<u8>> = packets.iter().map(Packet::bytes).collect();
+    coalesce_bytes(&packets, datagrams)
+}
+
+/// Feeds `packets` to a coalescer; returns what it writes, header and bytes.
+fn coalesce_bytes(packets: &[Vec<u8>], datagrams: bool) -> Vec<(VnetHeader, Vec<u8>)> {
     let mut memory = Vec::new();
     let mut coalescer = Coalescer::new(datagrams);
     let parts: Vec<Part> = packets
         .iter()
-        .map(|packet| {
-            let bytes = packet.bytes();
+        .map(|bytes| {
             // Junk in between must stay out of it.
             memory.extend([0xdd; 7]);
-            memory.extend(&bytes);
+            memory.extend(bytes);
             Part { start: memory.len() - bytes.len(), len: bytes.len() }
         })
         .collect();
@@ -161,6 +165,59 @@ fn a_bulk_transfer_becomes_few_writes() {
         let (header, bytes) = &written[0];
         assert_eq!((header.segment, header.needs_checksum), (1300, true));
         assert_eq!(split(header, bytes).unwrap().len(), 45);
+    }
+}
+
+/// Three packets of a flow; a checksum of the one in the middle is zero, in the form given: that of the
+/// IPv4 header with `outer`, or else that of TCP or UDP. Returns how many writes they are.
+fn writes_with_zero(v6: bool, udp: bool, outer: bool, form: u16) -> usize {
+    let mut dice = Dice::new(7);
+    let mut flow = Flow::random(&mut dice);
+    (flow.v6, flow.udp) = (v6, udp);
+    let mut packets: Vec<Packet> = (0..3).map(|_| flow.next(&mut dice, 100)).collect();
+    let (header, _) = packets[1].piece(100);
+    let at = match outer {
+        true => 10,
+        false => usize::from(header.checksum_start + header.checksum_offset),
+    };
+    if outer {
+        let is_zero = |id: &u16| {
+            packets[1].flow.id = *id;
+            packets[1].bytes()[at..at + 2] == [0, 0]
+        };
+        let id = (0..=u16::MAX).find(is_zero).unwrap();
+        (packets[0].flow.id, packets[2].flow.id) = (id.wrapping_sub(1), id.wrapping_add(1));
+    } else {
+        // What the sum over all the rest lacks.
+        packets[1].payload[..2].fill(0);
+        let lacking = packets[1].bytes()[at..at + 2].to_vec();
+        packets[1].payload[..2].copy_from_slice(&lacking);
+    }
+    let mut all: Vec<Vec<u8>> = packets.iter().map(Packet::bytes).collect();
+    all[1][at..at + 2].copy_from_slice(&form.to_be_bytes());
+    // Whoever does not care for the form finds nothing wrong with it.
+    assert!(all.iter().all(|packet| segments::intact(packet)));
+    let written = coalesce_bytes(&all, true);
+    let apart = written.iter().flat_map(|(header, bytes)| match header.segments {
+        Segments::None => vec![bytes.clone()],
+        _ => model_split(header, bytes),
+    });
+    assert!(apart.eq(all), "v6 {v6} UDP {udp} outer {outer} {form:04x}");
+    written.len()
+}
+
+/// In ones' complement zero has two forms, and a checksum of either is right. One that the kernel would write
+/// anew in the other form must not be part of a piece.
+#[test]
+fn a_checksum_of_zero_keeps_its_form() {
+    for v6 in [false, true] {
+        assert_eq!(writes_with_zero(v6, false, false, 0), 3);
+        assert_eq!(writes_with_zero(v6, false, false, 0xffff), 3);
+        assert_eq!(writes_with_zero(v6, true, false, 0xffff), 1);
+    }
+    for udp in [false, true] {
+        assert_eq!(writes_with_zero(false, udp, true, 0), 1);
+        assert_eq!(writes_with_zero(false, udp, true, 0xffff), 3);
     }
 }
 

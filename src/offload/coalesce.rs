@@ -8,6 +8,9 @@
 //! would give them one. Options in the IP header, extension headers, fragments and every flag but ACK
 //! and PSH let a packet pass alone, and whatever waits between the same two addresses goes before it.
 //!
+//! The packets of a group share their fate: where the host has to send them on and they are too large for that,
+//! and may not be fragmented, a shorter last one is lost with the others, as with the kernel's own GRO.
+//!
 //! Nothing is copied. A group is its first packet and the payloads of the others, wherever they lie
 //! in the receive memory, which must stay as it is until [`Coalescer::flush`].
 
@@ -194,13 +197,18 @@ impl Segment {
         if self.udp { protocol::UDP } else { protocol::TCP }
     }
 
-    /// Whether both checksums are right.
+    /// Whether both checksums are right, and in the form in which the kernel will write them anew: zero has
+    /// two (RFC 1624 3). An IPv4 header gets 0, UDP 0xffff, and TCP either, depending on which part of
+    /// the kernel completes it.
     fn is_intact(&self, bytes: &[u8]) -> bool {
         let Some((ip, transport)) = bytes.split_at_checked(self.ip()) else { return false };
         let Some(addresses) = addresses(bytes) else { return false };
         let pseudo = checksum::pseudo(addresses, self.protocol(), transport.len());
-        (!self.v4 || checksum::sum(ip) == 0xffff)
-            && checksum::add(pseudo, checksum::sum(transport)) == 0xffff
+        let ip_right = !self.v4
+            || segment::u16_at(ip, v4::CHECKSUM) != Some(0xffff) && checksum::sum(ip) == 0xffff;
+        let has_one_form =
+            self.udp || !matches!(segment::u16_at(transport, tcp::CHECKSUM), Some(0 | 0xffff));
+        ip_right && has_one_form && checksum::add(pseudo, checksum::sum(transport)) == 0xffff
     }
 }
 
