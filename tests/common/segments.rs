@@ -117,7 +117,7 @@ pub struct Packet {
 }
 
 /// Word by word (RFC 1071).
-fn sum(parts: &[&[u8]]) -> u16 {
+pub fn sum(parts: &[&[u8]]) -> u16 {
     let bytes = parts.concat();
     let mut total: u32 = 0;
     for pair in bytes.chunks(2) {

@@ -1,10 +1,14 @@
 //! What the kernel makes of pieces, against the model and against what was put in: two TUN devices in
 //! a network namespace of their own, and the kernel routing from one to the other. That needs root,
 //! so these tests run only when asked for, as `tests/run interop` does.
+//!
+//! Here is what senders mean to send; `damage` is what may be left of it.
 
 #[allow(dead_code, reason = "the rest is for tests/offload.rs")]
-#[path = "common/segments.rs"]
+#[path = "../common/segments.rs"]
 mod segments;
+
+mod damage;
 
 use std::fs;
 use std::time::{Duration, Instant};
