@@ -2,13 +2,14 @@
 //! a network namespace of their own, and the kernel routing from one to the other. That needs root,
 //! so these tests run only when asked for, as `tests/run interop` does.
 //!
-//! Here is what senders mean to send; `damage` is what may be left of it.
+//! Here is what senders mean to send; `damage` is what may be left of it, `sockets` what a kernel sends itself.
 
 #[allow(dead_code, reason = "the rest is for tests/offload.rs")]
 #[path = "../common/segments.rs"]
 mod segments;
 
 mod damage;
+mod sockets;
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -21,12 +22,17 @@ use sixgate::offload::vnet::VnetHeader;
 use sixgate::sys::netlink::{Link, Netlink, Route};
 use sixgate::sys::tun::{TunDevice, TunFailure};
 
-/// The way in with offload, and the way out with or without.
-fn router(offload: bool) -> (TunDevice, TunDevice) {
+/// Puts this thread into a network namespace of its own.
+fn leave() {
     // SAFETY: affects this thread only.
     #[allow(unsafe_code)]
     let unshared = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
     assert!(unshared, "network namespaces need root");
+}
+
+/// The way in with offload, and the way out with or without.
+fn router(offload: bool) -> (TunDevice, TunDevice) {
+    leave();
     // This folder is the writing thread's own namespace.
     let set = |name: &str, value: &str| fs::write(format!("/proc/sys/net/{name}"), value).unwrap();
     for which in ["all", "default"] {
