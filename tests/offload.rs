@@ -1,6 +1,6 @@
 //! Splitting and putting together against a slow, obvious model: every segment is built from its
 //! fields anew, with checksums word by word. What the kernel makes of the same is tested where there
-//! is a kernel to ask (`sys::tun`).
+//! is a kernel to ask (`tests/kernel`).
 
 use crate::segments;
 use crate::segments::{Dice, Flow, Packet, model_split, random_batch};
