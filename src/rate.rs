@@ -35,6 +35,11 @@ impl RateLimit {
         within
     }
 
+    /// How loudly to speak of an event: as `usual` within the limit, and for debugging only beyond it.
+    pub fn level(&mut self, now: Instant, usual: log::Level) -> log::Level {
+        if self.allow(now) { usual } else { log::Level::Debug }
+    }
+
     /// Takes one event back: it turned out to be welcome.
     pub fn refund(&mut self) {
         self.count = self.count.saturating_sub(1);

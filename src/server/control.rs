@@ -182,7 +182,7 @@ impl Server {
 
     /// How loudly to speak of a peer that did not get in.
     pub(super) fn complaint(&mut self, now: Now) -> log::Level {
-        if self.complaints.allow(now.mono) { log::Level::Warn } else { log::Level::Debug }
+        self.complaints.level(now.mono, log::Level::Warn)
     }
 
     fn message(&mut self, now: Now, id: PeerId, message: Message) {

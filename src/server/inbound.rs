@@ -102,9 +102,8 @@ impl Server {
         }
         let old = self.peers.get(id).map(|entry| entry.endpoint().peer);
         self.peers.relocate(id, from).map_err(|_| DropReason::UnknownPeer)?;
-        let told = self.moves.allow(now.mono);
+        let level = self.moves.level(now.mono, log::Level::Info);
         if let (Some(old), Some(name)) = (old, self.name_of(id)) {
-            let level = if told { log::Level::Info } else { log::Level::Debug };
             log::log!(level, "{}: moved from {old} to {}", name.escape_debug(), from.peer);
         }
         self.fit(id);

@@ -212,11 +212,15 @@ fn shown() -> Vec<String> {
 /// Opens a device that was just closed: programs that other tests start have copies of its descriptor between
 /// `fork` and `exec`.
 fn reopen(name: &str, offload: bool) -> TunDevice {
-    let mut tries = (0..200).map(|_| {
+    let mut device = TunDevice::open(Some(name), offload);
+    for _ in 0..200 {
+        if device.is_ok() {
+            break;
+        }
         std::thread::sleep(std::time::Duration::from_millis(10));
-        TunDevice::open(Some(name), offload)
-    });
-    tries.find_map(Result::ok).unwrap_or_else(|| TunDevice::open(Some(name), offload).unwrap())
+        device = TunDevice::open(Some(name), offload);
+    }
+    device.unwrap()
 }
 
 fn ip_do(arguments: &str) {
