@@ -11,7 +11,7 @@ mod oddities;
 #[path = "common/segments.rs"]
 mod segments;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use common::heap::{Counted, taken_by};
 use common::net::Net;
@@ -35,6 +35,13 @@ use sixgate::wire::static_key::StaticKey;
 
 #[global_allocator]
 static ALLOCATOR: Counted = Counted;
+
+/// How often each packet is sent: memory may be taken the first time, or when something is full.
+const ROUNDS: usize = 20;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
 
 #[test]
 fn the_counter_counts() {
@@ -268,9 +275,19 @@ fn hand(
 
 /// The same with `bytes`, which come from a node or from the host.
 fn handed(net: &mut Net, to: usize, from: Option<usize>, bytes: &[u8]) -> (Verdict, usize) {
+    let from = from.map(|from| net.nodes[from].addr);
+    handed_from(net, to, from, bytes)
+}
+
+/// The same with `bytes`, which come from that address or from the host.
+fn handed_from(
+    net: &mut Net,
+    to: usize,
+    from: Option<SocketAddr>,
+    bytes: &[u8],
+) -> (Verdict, usize) {
     let mut buf = PacketBuf::new();
     let mut window = buf.packet_from(bytes).unwrap();
-    let from = from.map(|from| net.nodes[from].addr);
     hand(net, to, from, &mut window)
 }
 
@@ -419,9 +436,7 @@ fn no_allocation_for_dropped_strangers() {
     ] {
         let mut verdicts = Vec::new();
         for _ in 0..1000 {
-            let mut buf = PacketBuf::new();
-            let mut window = buf.packet_from(bytes).unwrap();
-            let (verdict, _) = hand(&mut net, 0, Some(from), &mut window);
+            let (verdict, _) = handed_from(&mut net, 0, Some(from), bytes);
             if verdicts.last() != Some(&verdict) {
                 verdicts.push(verdict);
             }

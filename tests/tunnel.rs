@@ -18,12 +18,17 @@ fn ip(text: &str) -> IpAddr {
 
 /// A network with a server (node 0) and one client (node 1).
 fn pair(seed: u64, link: Link, server: &str, client: &str) -> Net {
-    let site = Site::default();
-    let mut net = Net::new(seed);
+    let mut net = site_pair(&Site::default(), "laptop", seed, server, client);
     net.link = link;
+    net
+}
+
+/// A server of this site (node 0) and a client of this name (node 1).
+fn site_pair(site: &Site, name: &str, seed: u64, server: &str, client: &str) -> Net {
+    let mut net = Net::new(seed);
     let now = net.now;
     net.add(SERVER, site.server(now, server, seed));
-    net.add(CLIENT, site.client(now, "laptop", client, seed + 1));
+    net.add(CLIENT, site.client(now, name, client, seed + 1));
     net
 }
 
@@ -140,17 +145,13 @@ fn a_client_that_moves_keeps_its_tunnel() {
 
 #[test]
 fn a_client_that_moves_with_each_packet_does_not_fill_the_log() {
-    let site = Site::default();
-    let mut net = Net::new(53);
-    let now = net.now;
-    net.add(SERVER, site.server(now, "", 53));
-    let wanderer = net.add(CLIENT, site.client(now, "wanderer", "", 54));
-    assert!(up(&mut net, wanderer));
+    let mut net = site_pair(&Site::default(), "wanderer", 53, "", "");
+    assert!(up(&mut net, 1));
     let ping = echo(ip("10.8.0.2"), ip("10.8.0.1"), b"here I am");
     let travel = |net: &mut Net, moves: u16| {
         for port in 0..moves {
-            net.nodes[wanderer].addr.set_port(50_000 + port);
-            assert!(crosses(net, wanderer, 0, &ping));
+            net.nodes[1].addr.set_port(50_000 + port);
+            assert!(crosses(net, 1, 0, &ping));
         }
         common::news("wanderer: moved from")
     };
@@ -175,10 +176,7 @@ fn a_captured_packet_from_elsewhere_moves_nobody() {
 #[test]
 fn a_restarted_server_gets_its_client_back() {
     let site = Site::default();
-    let mut net = Net::new(60);
-    let now = net.now;
-    net.add(SERVER, site.server(now, "", 60));
-    net.add(CLIENT, site.client(now, "laptop", "", 61));
+    let mut net = site_pair(&site, "laptop", 60, "", "");
     assert!(up(&mut net, 1));
     net.nodes[0].off = true;
     net.run(5_000);

@@ -60,28 +60,27 @@ impl Random for Seeded {
 }
 
 /// What all tests of this binary have logged so far at the usual verbosity.
-static REMARKS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static LINES: Mutex<Vec<(log::Level, String)>> = Mutex::new(Vec::new());
 
 /// Whether a warning or an error has been logged that contains all of these.
 pub fn warned(parts: &[&str]) -> bool {
-    let remarks = REMARKS.lock().expect("no test dies while it holds this");
-    remarks.iter().any(|line| !is_news(line) && parts.iter().all(|part| line.contains(part)))
+    !logged(|level| level <= log::Level::Warn, parts).is_empty()
 }
 
 /// Warnings and errors so far that contain `part`.
 pub fn remarks(part: &str) -> Vec<String> {
-    let remarks = REMARKS.lock().expect("no test dies while it holds this");
-    remarks.iter().filter(|line| !is_news(line) && line.contains(part)).cloned().collect()
+    logged(|level| level <= log::Level::Warn, &[part])
 }
 
 /// How many lines without anything to complain of contain `part`, so far.
 pub fn news(part: &str) -> usize {
-    let remarks = REMARKS.lock().expect("no test dies while it holds this");
-    remarks.iter().filter(|line| is_news(line) && line.contains(part)).count()
+    logged(|level| level == log::Level::Info, &[part]).len()
 }
 
-fn is_news(line: &str) -> bool {
-    line.starts_with("INFO")
+fn logged(is_meant: impl Fn(log::Level) -> bool, parts: &[&str]) -> Vec<String> {
+    let lines = LINES.lock().expect("no test dies while it holds this");
+    let lines = lines.iter().filter(|(level, _)| is_meant(*level)).map(|(_, line)| line);
+    lines.filter(|line| parts.iter().all(|part| line.contains(part))).cloned().collect()
 }
 
 thread_local! {
@@ -107,7 +106,8 @@ pub fn log_to_output() {
             let line = format!("{} {}: {}", record.level(), record.target(), record.args());
             println!("{line}");
             if record.level() <= log::Level::Info {
-                REMARKS.lock().expect("no test dies while it holds this").push(line);
+                let mut lines = LINES.lock().expect("no test dies while it holds this");
+                lines.push((record.level(), line));
             }
         }
         fn flush(&self) {}

@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use sixgate::offload::coalesce::{Coalescer, Part};
+use sixgate::offload::coalesce::Part;
 use sixgate::offload::vnet::{Segments, VnetHeader};
 use sixgate::sys::netlink::{Link, Netlink};
 use sixgate::sys::tun::{TunDevice, TunFailure};
 
-use crate::router;
 use crate::segments::{Dice, Flow, random_batch, sum};
+use crate::{put_together, router, write_plain};
 
 /// Batches for each MTU.
 const SEEDS: u64 = 700;
@@ -281,18 +281,14 @@ fn pass(devices: &(TunDevice, TunDevice), batch: &Batch, join: bool) -> Outcome 
         }
     };
     if join {
-        let mut coalescer = Coalescer::new(inside.takes_datagrams());
-        for part in &parts {
-            coalescer.push(&mut memory, *part, &mut write);
-        }
-        coalescer.flush(&mut memory, &mut write);
+        put_together(inside, &mut memory, &parts, &mut write);
     } else {
         parts.iter().for_each(|part| write(&VnetHeader::PLAIN, &memory, &[*part]));
     }
     let mut sentinel = Flow::random(&mut Dice::new(0));
     sentinel.ends = (3, 9);
     let sentinel = sentinel.packet(&mut Dice::new(1), true, 16).bytes();
-    inside.write(&VnetHeader::PLAIN, &sentinel, &[Part { start: 0, len: sentinel.len() }]).unwrap();
+    write_plain(inside, &sentinel).unwrap();
     outcome.delivered = until(outside, &sentinel);
     outcome
 }

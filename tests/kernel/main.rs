@@ -78,7 +78,6 @@ fn forwarded(mut packet: Vec<u8>) -> Vec<u8> {
 /// Reads `wanted` packets for our destinations, pieces taken apart; also how many reads that took.
 fn drain(device: &TunDevice, wanted: usize) -> (Vec<Vec<u8>>, usize) {
     let mut buffer = vec![0; 70_000];
-    let mut memory = vec![0; 70_000];
     let (mut packets, mut reads) = (Vec::new(), 0);
     let deadline = Instant::now() + Duration::from_secs(2);
     while packets.len() < wanted && Instant::now() < deadline {
@@ -99,21 +98,40 @@ fn drain(device: &TunDevice, wanted: usize) -> (Vec<Vec<u8>>, usize) {
         }
         reads += 1;
         let piece = &mut buffer[..len];
-        match Splitter::new(&header, piece).unwrap() {
-            None => {
-                complete(&header, piece).unwrap();
-                packets.push(piece.to_vec());
-            }
-            Some(mut splitter) => {
-                while !splitter.is_done() {
-                    let mut out = PacketMut::new(&mut memory, 0, 0).unwrap();
-                    assert!(splitter.next(piece, &mut out));
-                    packets.push(out.as_slice().to_vec());
-                }
-            }
-        }
+        take_apart(&header, piece, |packet| packets.push(packet.to_vec()));
     }
     (packets, reads)
+}
+
+/// Hands the packets of a piece to `put`.
+fn take_apart(header: &VnetHeader, piece: &mut [u8], mut put: impl FnMut(&[u8])) {
+    let Some(mut splitter) = Splitter::new(header, piece).unwrap() else {
+        complete(header, piece).unwrap();
+        return put(piece);
+    };
+    let mut memory = vec![0; 2_000];
+    while !splitter.is_done() {
+        let mut out = PacketMut::new(&mut memory, 0, 0).unwrap();
+        assert!(splitter.next(piece, &mut out));
+        put(out.as_slice());
+    }
+}
+
+/// Puts a batch together as the device takes it.
+fn put_together(
+    device: &TunDevice,
+    memory: &mut [u8],
+    parts: &[Part],
+    write: &mut impl FnMut(&VnetHeader, &[u8], &[Part]),
+) {
+    let mut coalescer = Coalescer::new(device.takes_datagrams());
+    parts.iter().for_each(|part| coalescer.push(memory, *part, write));
+    coalescer.flush(memory, write);
+}
+
+/// A packet on its own.
+fn write_plain(device: &TunDevice, packet: &[u8]) -> Result<(), TunFailure> {
+    device.write(&VnetHeader::PLAIN, packet, &[Part { start: 0, len: packet.len() }])
 }
 
 fn write(device: &TunDevice, header: &VnetHeader, memory: &[u8], parts: &[Part]) {
@@ -134,7 +152,6 @@ fn what_is_put_together_leaves_the_kernel_byte_for_byte() {
                 packet.damage = packet.damage.filter(|bit| bit / 8 >= headers);
             }
             let mut memory = Vec::new();
-            let mut coalescer = Coalescer::new(inside.takes_datagrams());
             let parts: Vec<Part> = packets
                 .iter()
                 .map(|packet| {
@@ -146,10 +163,7 @@ fn what_is_put_together_leaves_the_kernel_byte_for_byte() {
             let mut to_kernel = |header: &VnetHeader, memory: &[u8], parts: &[Part]| {
                 write(&inside, header, memory, parts)
             };
-            for part in parts {
-                coalescer.push(&mut memory, part, &mut to_kernel);
-            }
-            coalescer.flush(&mut memory, &mut to_kernel);
+            put_together(&inside, &mut memory, &parts, &mut to_kernel);
             let mut expected: Vec<_> =
                 packets.iter().map(|packet| forwarded(packet.bytes())).collect();
             let (mut found, count) = drain(&outside, expected.len());

@@ -14,15 +14,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sixgate::buf::PacketMut;
-use sixgate::offload::coalesce::{Coalescer, Part};
-use sixgate::offload::split::{Splitter, complete};
+use sixgate::offload::coalesce::Part;
 use sixgate::offload::vnet::{Segments, VnetHeader};
 use sixgate::sys::netlink::{Link, Netlink};
 use sixgate::sys::tun::{TunDevice, TunFailure};
 
-use crate::leave;
 use crate::segments::Dice;
+use crate::{leave, put_together, take_apart, write_plain};
 
 /// A host and its end of the wire.
 struct Host {
@@ -169,23 +167,12 @@ impl Wire<'_> {
         if is_fragment(piece) {
             self.count(Seen::Fragment { to_first: false });
         }
-        let put = |packet: &[u8]| {
-            second.write(&VnetHeader::PLAIN, packet, &[Part { start: 0, len: packet.len() }])
-        };
-        let Some(mut splitter) = Splitter::new(&header, piece).unwrap() else {
-            complete(&header, piece).unwrap();
-            put(piece).unwrap();
-            return true;
-        };
-        let least = if piece[0] >> 4 == 6 { 40 } else { 20 };
-        let options = usize::from(header.checksum_start) > least;
-        self.count(Seen::Split { udp: header.segments == Segments::Udp, options });
-        let mut memory = vec![0; 2_000];
-        while !splitter.is_done() {
-            let mut out = PacketMut::new(&mut memory, 0, 0).unwrap();
-            assert!(splitter.next(piece, &mut out));
-            put(out.as_slice()).unwrap();
+        if header.segments != Segments::None {
+            let least = if piece[0] >> 4 == 6 { 40 } else { 20 };
+            let options = usize::from(header.checksum_start) > least;
+            self.count(Seen::Split { udp: header.segments == Segments::Udp, options });
         }
+        take_apart(&header, piece, |packet| write_plain(second, packet).unwrap());
         true
     }
 
@@ -212,11 +199,7 @@ impl Wire<'_> {
             }
             first.write(header, memory, parts).unwrap();
         };
-        let mut coalescer = Coalescer::new(first.takes_datagrams());
-        for part in &parts {
-            coalescer.push(&mut memory, *part, &mut write);
-        }
-        coalescer.flush(&mut memory, &mut write);
+        put_together(first, &mut memory, &parts, &mut write);
         !parts.is_empty()
     }
 }

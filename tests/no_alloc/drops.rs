@@ -3,7 +3,7 @@
 //!
 //! What becomes of packets that go on their way, and of strangers' control packets, is in `no_alloc.rs`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use sixgate::buf::{PacketBuf, PacketMut};
 use sixgate::engine::{Command, DropReason, Reply, Verdict};
@@ -14,10 +14,8 @@ use super::common::packets::echo;
 use super::common::pki::{CLIENT, Site, Usage, load};
 use super::common::puppet::{self, Strings};
 use super::common::raw::Raw;
-use super::{hand, sealed};
+use super::{ROUNDS, hand, handed, handed_from, ip, sealed};
 
-/// How often each packet is sent: memory may be taken the first time, or when something is full.
-const ROUNDS: usize = 20;
 /// Where nobody is.
 const ELSEWHERE: &str = "203.0.113.9:9";
 
@@ -139,10 +137,6 @@ impl Drops {
     }
 }
 
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
 /// An IPv4 packet between these, and what can be wrong with it.
 fn v4(from: &str, to: &str, size: usize) -> Vec<u8> {
     echo(ip(from), ip(to), &vec![1; size])
@@ -237,9 +231,7 @@ fn from_a_client_to_a_server() {
         };
         let there = v4("10.8.0.2", "10.8.0.1", 100);
         let datagram = sealed(&mut net, 1, &there);
-        let mut again = PacketBuf::new();
-        let mut window = again.packet_from(&datagram).unwrap();
-        assert_eq!(hand(&mut net, 0, Some(laptop), &mut window).0, Verdict::ToTun);
+        assert_eq!(handed(&mut net, 0, Some(1), &datagram).0, Verdict::ToTun);
         drops.drops(&mut net, Some(laptop), &datagram, DropReason::Replay);
         let mut forged = sealed(&mut net, 1, &there);
         forged[50] ^= 1;
@@ -281,11 +273,8 @@ fn from_a_client_to_a_server() {
 
     // Somebody tries a client's number, until there is no more time for him.
     let trial = [&[0x48, 0, 0, 1][..], &[9; 90]].concat();
-    let mut memory = PacketBuf::new();
-    let tired = (0..5_000).any(|_| {
-        let mut window = memory.packet_from(&trial).unwrap();
-        hand(&mut net, 0, elsewhere, &mut window).0 == Verdict::Drop(DropReason::RateLimited)
-    });
+    let limited = Verdict::Drop(DropReason::RateLimited);
+    let tired = (0..5_000).any(|_| handed_from(&mut net, 0, elsewhere, &trial).0 == limited);
     assert!(tired);
     for _ in 0..ROUNDS {
         drops.drops(&mut net, elsewhere, &trial, DropReason::RateLimited);
@@ -391,9 +380,7 @@ fn from_its_server(drops: &mut Drops, net: &mut Net, compressed: &[u8], floats: 
 
     let there = v4("10.8.0.1", "10.8.0.2", 100);
     let datagram = sealed(net, 0, &there);
-    let mut memory = PacketBuf::new();
-    let mut window = memory.packet_from(&datagram).unwrap();
-    assert_eq!(hand(net, 1, server, &mut window).0, Verdict::ToTun);
+    assert_eq!(handed(net, 1, Some(0), &datagram).0, Verdict::ToTun);
     drops.drops(net, server, &datagram, DropReason::Replay);
     if !floats {
         let datagram = sealed(net, 0, &there);

@@ -2,9 +2,8 @@
 //! the data channel, a server that moves, an IPv6 that is blocked, addresses that follow the line. None
 //! of it takes memory.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use sixgate::buf::PacketBuf;
 use sixgate::config::Framing;
 use sixgate::engine::{DropReason, Endpoint, LinePrefix, Reply, Verdict};
 use sixgate::session::DataParams;
@@ -16,27 +15,16 @@ use super::common::packets::echo;
 use super::common::pki::{CLIENT, Site, Usage, load};
 use super::common::puppet::{self, PARAMS, Strings};
 use super::common::raw::Raw;
-use super::{hand, handed, party, sealed};
+use super::{ROUNDS, handed, handed_from, ip, party, sealed};
 
-const ROUNDS: usize = 20;
 /// What a peer can ask: for the options string, for a datagram of 1000 bytes, for the largest sizes.
 const QUESTIONS: [&[u8]; 3] = [&[0], &[2, 3, 232], &[4]];
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
 
 /// What is inside a data packet of the kinds that go no further, and how many answers it gets.
 fn private() -> Vec<(Vec<u8>, usize)> {
     let occ = |operation: &[u8]| [&OCC_MAGIC, operation].concat();
     let questions = QUESTIONS.iter().map(|question| (occ(question), 1));
     questions.chain([(occ(&[1]), 0), (PING.to_vec(), 0)]).collect()
-}
-
-fn from(net: &mut Net, node: usize, sender: SocketAddr, datagram: &[u8]) -> (Verdict, usize) {
-    let mut memory = PacketBuf::new();
-    let mut window = memory.packet_from(datagram).unwrap();
-    hand(net, node, Some(sender), &mut window)
 }
 
 #[test]
@@ -61,12 +49,16 @@ fn a_client_of_old() {
         let back = echo(ip("10.8.0.1"), ip("10.8.0.2"), &[1; 64]);
         for _ in 0..ROUNDS {
             let datagram = raw.sealed(&net, &there).unwrap();
-            assert_eq!(from(&mut net, 0, sender, &datagram), (Verdict::ToTun, 0), "{framing:?}");
+            assert_eq!(
+                handed_from(&mut net, 0, Some(sender), &datagram),
+                (Verdict::ToTun, 0),
+                "{framing:?}"
+            );
             let to = Verdict::ToUdp(Endpoint::new(sender));
             assert_eq!(handed(&mut net, 0, None, &back), (to, 0), "{framing:?}");
             for (inside, answers) in private() {
                 let datagram = raw.sealed(&net, &inside).unwrap();
-                let outcome = from(&mut net, 0, sender, &datagram);
+                let outcome = handed_from(&mut net, 0, Some(sender), &datagram);
                 assert_eq!(outcome, (Verdict::Consumed, answers), "{inside:02x?}");
             }
         }
@@ -91,13 +83,13 @@ fn a_server_of_old() {
             // It moves, and the client follows.
             for server in [elsewhere, net.nodes[0].addr] {
                 let datagram = sealed(&mut net, 0, &back);
-                let outcome = from(&mut net, 1, server, &datagram);
+                let outcome = handed_from(&mut net, 1, Some(server), &datagram);
                 assert_eq!(outcome, (Verdict::ToTun, 0), "{framing:?}");
                 let to = Verdict::ToUdp(Endpoint::new(server));
                 assert_eq!(handed(&mut net, 1, None, &there), (to, 0), "{framing:?}");
                 for (inside, answers) in private() {
                     let datagram = sealed(&mut net, 0, &inside);
-                    let outcome = from(&mut net, 1, server, &datagram);
+                    let outcome = handed_from(&mut net, 1, Some(server), &datagram);
                     assert_eq!(outcome, (Verdict::Consumed, answers), "{inside:02x?}");
                 }
             }
