@@ -21,7 +21,7 @@ def serve(t, *lines: str, program=PROGRAM):
         raise Failure(f"no {program}: run 'cross/build {TRIPLE}', and again with --no-default-features")
     server = t.server("sixgate-offload off", *lines, wrap="tls-crypt-v2", start=False)
     server.process = t.process(server.host.inside(*EMULATOR, program, "run", server.config), "server")
-    server.wait_bound()
+    server.wait_running()
     return server
 
 

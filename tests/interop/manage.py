@@ -98,7 +98,7 @@ def hold_until_released(t):
     if server.host.run("ss", "-Hanu", "sport = :1194").stdout.strip():
         raise Failure("the server did not wait")
     want(ask(t, str(path), "unix", "hold release"), r"^SUCCESS: hold release succeeded$")
-    server.wait_bound()
+    server.wait_running()
     t.ping_server(t.client())
 
 

@@ -84,7 +84,7 @@ def called_like_openvpn(t):
     process = t.process(t.net.server.inside(
         SIXGATE, "--config", server.config, "--dev", "tun7", "--writepid", t.dir / "pid", "--verb", "4"), "server")
     server.process = process
-    server.wait_bound()
+    server.wait_running()
     t.ping_server(t.client())
     t.net.server.run("ip", "link", "show", "dev", "tun7")
     if int((t.dir / "pid").read_text()) != process.pid:

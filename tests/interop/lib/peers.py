@@ -1,5 +1,6 @@
 """The two ends of a tunnel: the server under test and stock OpenVPN as its client."""
 
+import re
 import signal
 import time
 from pathlib import Path
@@ -79,10 +80,10 @@ class Server:
         from lib.case import SIXGATE
         program = openvpn(self.case.suite, self.config) if self.case.stock else [SIXGATE, "run", self.config]
         self.process = self.case.process(self.host.inside(*program), self.name)
-        self.wait_bound()
+        self.wait_running()
 
-    def wait_bound(self) -> None:
-        """Waits until the port is open."""
+    def wait_running(self) -> None:
+        """Waits until the port is open and what a start does after that is done."""
         deadline = time.monotonic() + 20
         while not self.host.run("ss", "-Hanu", f"sport = :{PORT}").stdout.strip():
             if not self.process.alive:
@@ -90,6 +91,9 @@ class Server:
             if time.monotonic() > deadline:
                 raise Failure("the server does not listen after 20 s")
             time.sleep(0.05)
+        if not re.search(r"(?m)^(log|log-append|syslog|daemon)\b", self.config.read_text()):
+            # Device, addresses, scripts and privileges come between the port and this line.
+            self.expect("Initialization Sequence Completed", "running: ")
 
     def expect(self, stock: str, sixgate: str, timeout: float = 20, after: int = 0):
         """Waits for what the server under test writes in its log."""
