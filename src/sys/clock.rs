@@ -2,6 +2,7 @@
 //!
 //! Leaves their use to others: the event loop reads [`Clock`] once per turn.
 
+use std::mem;
 use std::time::{Duration, SystemTime};
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -43,19 +44,25 @@ pub fn unix_time() -> UnixTime {
 /// Waits without looking at anything; a signal ends it.
 pub fn pause(duration: Duration) {
     // Less than a second: the field is wide enough everywhere.
-    let wanted = libc::timespec { tv_sec: 0, tv_nsec: duration.subsec_nanos() as _ };
+    let mut wanted = no_time();
+    wanted.tv_nsec = duration.subsec_nanos() as _;
     // SAFETY: `wanted` is a timespec that outlives the call; what was left is not asked for.
     unsafe { libc::nanosleep(&raw const wanted, std::ptr::null_mut()) };
 }
 
+/// A `timespec` of zero, to be filled: where it is padded, none can be written down.
+pub(super) fn no_time() -> libc::timespec {
+    // SAFETY: all zero is a valid timespec.
+    unsafe { mem::zeroed() }
+}
+
 fn read(id: libc::clockid_t) -> Option<Instant> {
-    let mut spec = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut spec = no_time();
     // SAFETY: `spec` is a valid timespec that outlives the call, which writes nothing else.
     let result = unsafe { libc::clock_gettime(id, &mut spec) };
     if result != 0 {
         return None;
     }
-    // Both fields are `long`: 32 bits wide on 32-bit targets, where uptime still fits.
     let seconds = u64::try_from(spec.tv_sec).ok()?;
     let millis = u64::try_from(spec.tv_nsec).ok()? / 1_000_000;
     Some(Instant::from_millis(seconds.saturating_mul(1000).saturating_add(millis)))

@@ -225,7 +225,7 @@ pub fn local_date(time: UnixTime) -> String {
 fn push_time(line: &mut String, time: UnixTime) {
     // SAFETY: all-zero is a valid tm.
     let mut parts: libc::tm = unsafe { mem::zeroed() };
-    // After 2038 this saturates where time_t has 32 bits.
+    // Where time_t has 32 bits (cross/env sees to 64), it ends in 2038.
     #[allow(deprecated, reason = "with musl, the crate says that 64 bits are to come")]
     let time = libc::time_t::try_from(time.0).unwrap_or(libc::time_t::MAX);
     // SAFETY: both pointers are to locals. localtime_r reads TZ, which nothing here writes.

@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use super::clock::no_time;
 use super::{check, check_len};
 
 /// Sockets that become readable with such news.
@@ -99,10 +100,10 @@ fn open_clock() -> io::Result<OwnedFd> {
 }
 
 fn arm(clock: &OwnedFd) -> io::Result<()> {
+    let mut when = libc::itimerspec { it_interval: no_time(), it_value: no_time() };
     #[allow(deprecated, reason = "with musl, the crate says that 64 bits are to come")]
-    let never = libc::timespec { tv_sec: libc::time_t::MAX, tv_nsec: 0 };
-    let off = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    let when = libc::itimerspec { it_interval: off, it_value: never };
+    let never = libc::time_t::MAX;
+    when.it_value.tv_sec = never;
     let flags = libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET;
     // SAFETY: `when` is an itimerspec that outlives the call; the old value is not asked for.
     check(unsafe {
@@ -125,7 +126,7 @@ mod tests {
 
     /// Sets the wall clock to what it is: a jump of less than a millisecond, which is one all the same.
     fn jump() {
-        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut now = no_time();
         // SAFETY: `now` is a timespec that outlives both calls.
         let set = unsafe {
             libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now);

@@ -1,6 +1,7 @@
 """The package on a whole router (lib/machine.py), serving stock clients: MIPS little-endian, a real
 kernel's device and offloads, OpenWrt's init script, memory as it is there."""
 
+import calendar
 import re
 
 from lib.case import add, tunnel_addresses
@@ -115,5 +116,33 @@ def serves_stock_clients(t):
         client.process.expect("(?i)server.*(exit|restart)|SIGUSR1|SIGTERM", timeout=30)
 
 
+def a_clock_beyond_2038(t):
+    """Where 32 bits of seconds end, which a clock that is set wrong gets to any day; then it is set right."""
+    router = Machine(t, CONFIG)
+    router.run("service sixgate start")
+    router.process.expect("running: sixgate0", timeout=60)
+    address = re.search(r"inet6 ([0-9a-f:]+)/\d+ scope global", router.run("ip addr show dev sixgate0"))[1]
+    phone = profile_client(t, router, "phone", 1)
+    mark, other = phone.process.mark(), None
+    for year in (2042, 2026):
+        # The third of March, at noon.
+        router.run(f"set_clock {calendar.timegm((year, 3, 3, 12, 0, 0))}")
+        t.ping(phone.host, address)
+        if other:
+            other.stop()
+        else:
+            # The certificates of today have expired.
+            router.run("sixgate client add tablet --dir /etc/sixgate")
+        other = profile_client(t, router, "tablet", 2)
+        t.ping(other.host, address)
+        router.process.expect(f"{year}-03-03 12:.*tablet")
+        status = router.run("service sixgate status")
+        if not re.search(rf"client 'tablet' from \S+ .*since {year}-03-03", status):
+            raise Failure(status)
+    if phone.process.seen(phone.UP + "|SIGUSR1|SIGTERM", after=mark):
+        raise Failure("the tunnel did not stay")
+
+
 # Only when asked for: it needs what `tests/run system` prepares.
-add("system", "serves-stock-clients", serves_stock_clients, clients=2, alone=True, own=True, asked=True)
+for name, run, clients in (("serves-stock-clients", serves_stock_clients, 2), ("a-clock-beyond-2038", a_clock_beyond_2038, 2)):
+    add("system", name, run, clients=clients, alone=True, own=True, asked=True)

@@ -278,6 +278,11 @@ const SOCKET_OPTIONS: &[u32] = &[
     libc::SO_SNDBUFFORCE as u32,
     libc::SO_RCVTIMEO as u32,
     libc::SO_SNDTIMEO as u32,
+    // The same two in 32-bit time, which musl falls back on: kernels before 5.1 have no other.
+    #[cfg(target_pointer_width = "32")]
+    if cfg!(target_arch = "mips") { 0x1006 } else { 20 },
+    #[cfg(target_pointer_width = "32")]
+    if cfg!(target_arch = "mips") { 0x1005 } else { 21 },
     libc::SO_REUSEADDR as u32,
     libc::SO_PASSCRED as u32,
 ];

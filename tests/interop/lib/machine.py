@@ -27,6 +27,8 @@ export PATH=/bin:/sbin:/usr/sbin
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
+# Times of reading after 2038 would hide files from busybox.
+mount -o remount,noatime /
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs -o mode=755 tmp /tmp
@@ -62,6 +64,16 @@ start)
 	;;
 esac
 echo "$sum" >/tmp/sum
+"""
+
+# `date -s` for the time after 2038 too, which busybox's does not know.
+SET_CLOCK = """
+#include <stdlib.h>
+#include <time.h>
+int main(int count, char **words) {
+  struct timespec now = {.tv_sec = count > 1 ? atoll(words[1]) : 0};
+  return clock_settime(CLOCK_REALTIME, &now);
+}
 """
 
 # Runs what it is sent; its exit status is the last line.
@@ -139,6 +151,9 @@ class Machine:
         unpack(package, root)
         (root / "bin").mkdir()
         shutil.copy(DEBIAN / "bin/busybox", root / "bin/busybox")
+        (self.dir / "set_clock.c").write_text(SET_CLOCK)
+        command("bash", "-ec", '. cross/env "$1"; cross/zig-cc -Os -static -s -o "$2" "$3"', "bash", TRIPLE,
+                root / "bin/set_clock", self.dir / "set_clock.c", cwd=ROOT)
         (root / "modules").mkdir()
         modules = next((DEBIAN / "lib/modules").iterdir())
         for name in MODULES:
