@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 from lib.case import SIXGATE, Ping, add, case
+from lib.net import V6
 from lib.peers import Client, Wrap
-from lib.process import Failure
+from lib.process import Failure, until
 
 HANDSHAKE = r"Control Channel: TLSv1\.[23]"
 
@@ -40,13 +41,23 @@ def client(t, *lines: str, wrap: str = "tls-crypt", up: bool = True, **options) 
 
 def network(host) -> list[str]:
     """Everything about addresses and routes, without what changes by itself."""
-    lines = []
-    for arguments in (("addr",), ("route", "show", "table", "all"), ("-6", "route", "show", "table", "all"), ("rule",), ("-6", "rule")):
-        lines += host.run("ip", *arguments).stdout.splitlines()
-    # Link-local addresses come late, as they are checked for duplicates, and so may the wire's other end.
-    lines = [line for line in lines if not re.search("fe80:|Peer netns", line)]
-    passing = r"(valid_lft|preferred_lft|expires|users|age|state) \S+|NO-CARRIER,|,LOWER_UP"
-    return [line for line in (re.sub(passing, "", line).strip() for line in lines) if line]
+    def lines() -> list[str]:
+        found = []
+        for arguments in (("addr",), ("route", "show", "table", "all"), ("-6", "route", "show", "table", "all"), ("rule",), ("-6", "rule")):
+            found += host.run("ip", *arguments).stdout.splitlines()
+        # Link-local addresses come late, as they are checked for duplicates, and so may the wire's other end.
+        found = [line for line in found if not re.search("fe80:|Peer netns", line)]
+        passing = r"(valid_lft|preferred_lft|expires|users|age|state) \S+|NO-CARRIER,|,LOWER_UP"
+        return [line for line in (re.sub(passing, "", line).strip() for line in found) if line]
+
+    def is_plugged_in(found: list[str]) -> bool:
+        """Whether the kernel has noticed, and taken the address that waits for it."""
+        own = [line.split()[1].split("/")[0] for line in found if line.startswith(f"inet6 {V6}")]
+        return not any(re.search("dev eth0 .*linkdown", line) for line in found) and all(
+            any(line.startswith(f"local {address} ") for line in found) for address in own)
+
+    until(lambda: is_plugged_in(lines()), "the wire is not plugged in")
+    return lines()
 
 
 def unchanged(t, before: list[str]) -> None:

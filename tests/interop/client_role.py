@@ -11,7 +11,7 @@ from pathlib import Path
 from client_host import client, network, unchanged
 from hooks import script
 from lib.case import add
-from lib.process import Failure
+from lib.process import Failure, until
 
 ASK = Path(__file__).resolve().parent / "lib" / "ask.py"
 EVERYTHING = ('push "redirect-gateway def1 ipv6"', 'push "route-gateway 10.8.0.1"')
@@ -254,19 +254,26 @@ def killed(persistent: bool):
             host.ip("tuntap add dev tun0 mode tun", "link set tun0 up")
         before = settled(host)
         t.server(*EVERYTHING, "duplicate-cn")
-        first = client(t)
+
+        def connected():
+            peer = client(t)
+            # A device that was there takes packets once the kernel has noticed that somebody has it.
+            until(lambda: "qdisc noop" not in host.run("ip", "link", "show", "dev", "tun0").stdout, "the device takes no packets")
+            return peer
+
+        first = connected()
         first.process.kill()
         left = host.run("ip", "route").stdout
         if f"{t.net.server.v4} " not in left or persistent != ("dev tun0" in left):
             raise Failure(f"the case is wrong about what is left:\n{left}")
         # The first one's way to the server leads nowhere any more.
         host.ip(f"route replace {t.net.server.v4} via 203.0.113.78 proto 66")
-        second = client(t)
+        second = connected()
         t.ping_server(second)
         if " via " in host.run("ip", "route", "get", t.net.server.v4).stdout:
             raise Failure("the server is still looked for where it was")
         second.process.kill()
-        third = client(t)
+        third = connected()
         t.ping_server(third)
         third.stop()
         if (after := settled(host)) != before:

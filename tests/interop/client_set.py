@@ -1,20 +1,10 @@
 """`sixgate client set`: fixed addresses and networks behind a client, all lines in one go, on a live server."""
 
-import time
-
 from addresses import routes
 from lib.case import case
 from lib.case import tunnel_addresses as addresses_now
-from lib.process import Failure
+from lib.process import Failure, until
 from up import Up
-
-
-def until(condition, what: str, timeout: float = 40) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise Failure(what)
-        time.sleep(0.1)
 
 
 def tunnel_addresses(host) -> tuple:

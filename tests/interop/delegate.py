@@ -4,9 +4,8 @@ import re
 import sys
 import time
 
-from client_set import until
 from lib.case import add
-from lib.process import Failure
+from lib.process import Failure, until
 from prefix import STEADY, Line, new_client
 from reload import edit, reload
 

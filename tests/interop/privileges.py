@@ -10,13 +10,12 @@ import time
 from pathlib import Path
 
 from client_host import Sixgate
-from client_set import until
 from hooks import script
 from lib import pki
 from lib.case import SIXGATE, case, tunnel_addresses
 from lib.inject import inject
 from lib.peers import Client, Wrap
-from lib.process import Failure, command, worker
+from lib.process import Failure, command, until, worker
 from up import Up
 
 NET_ADMIN = 1 << 12

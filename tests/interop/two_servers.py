@@ -11,11 +11,10 @@ import sys
 import time
 
 from client_host import Sixgate
-from client_set import until
 
 from lib.case import ROOT, add
 from lib.peers import PORT, Server, Wrap
-from lib.process import Failure
+from lib.process import Failure, until
 
 V4 = "10.8.0.77"
 V6 = "fd00:10:8::77"

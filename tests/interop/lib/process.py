@@ -21,6 +21,15 @@ class Failure(Exception):
     """What a case expected and did not see; the text is what a person reads first."""
 
 
+def until(condition, what: str, timeout: float = 40) -> None:
+    """Waits for something to become so; a failure says `what` is the case instead."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Failure(what)
+        time.sleep(0.1)
+
+
 def command(*args, check: bool = True, timeout: float = 60, **options) -> subprocess.CompletedProcess:
     """Runs a command to its end and returns it with its output as text."""
     args = [str(arg) for arg in args]
