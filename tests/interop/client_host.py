@@ -56,8 +56,7 @@ def network(host) -> list[str]:
         return not any(re.search("dev eth0 .*linkdown", line) for line in found) and all(
             any(line.startswith(f"local {address} ") for line in found) for address in own)
 
-    until(lambda: is_plugged_in(lines()), "the wire is not plugged in")
-    return lines()
+    return until(lambda: found if is_plugged_in(found := lines()) else None, "the wire is not plugged in")
 
 
 def unchanged(t, before: list[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from client_host import ANSWER, LOGIN, Sixgate, client
 from lib.case import SIXGATE, add
 from lib.peers import Client, Wrap
-from lib.process import Failure
+from lib.process import Failure, until
 
 ASK = Path(__file__).resolve().parent / "lib" / "ask.py"
 PASSWORD = "se cret"
@@ -117,11 +117,7 @@ def by_management(words: list[str], script: str, *lines: str):
             own = ("auth-user-pass", f"management {path} unix", "management-query-passwords", "auth-retry interact", *lines)
             peer = program(t, t.net.clients[0], "client1", Wrap("tls-crypt", t.shared), ("verb 4", "connect-retry 1 1", *own))
             peer.start()
-            deadline = time.monotonic() + 10
-            while not path.exists():
-                if time.monotonic() > deadline:
-                    raise Failure("no management interface")
-                time.sleep(0.05)
+            until(path.exists, "no management interface", timeout=10)
             told = t.net.clients[0].run(sys.executable, ASK, path, "unix", *words, timeout=60).stdout
             peer.wait_up()
             t.ping_server(peer)

@@ -187,11 +187,7 @@ def judged_by_a_script(t):
     peer.wait_up_again(mark)
     t.ping_server(peer)
     # The server has a new key made, which is judged good, and another one.
-    deadline = time.monotonic() + 30
-    while logins.read_text().count("someone") < 2:
-        if time.monotonic() > deadline:
-            raise Failure("the server does not renegotiate")
-        time.sleep(0.2)
+    until(lambda: logins.read_text().count("someone") >= 2, "the server does not renegotiate", timeout=30)
     t.ping_server(peer)
     mark = peer.process.mark()
     decide("exit $((1 - $1))")
@@ -317,11 +313,7 @@ def asked_to_end(t):
             ends("looking a name up", peer, number)
             server = t.server(*EVERYTHING, "keepalive 1 3", "explicit-exit-notify 2")
             peer = client(t, "script-security 2", f"up {script}", "down /bin/true", up=False)
-            deadline = time.monotonic() + 20
-            while not running.exists():
-                if time.monotonic() > deadline:
-                    raise Failure("the script does not run")
-                time.sleep(0.05)
+            until(running.exists, "the script does not run", timeout=20)
             # It may come to its end, within reason.
             ends("a script", peer, number, 9)
             peer.process.expect("up: still running at the end; ended", dies=True)

@@ -9,11 +9,10 @@ full-matrix` is the whole product). The runner prints them as a table.
 
 import itertools
 import re
-import time
 
 from lib.case import SIXGATE, add, tunnel_addresses
 from lib.peers import Client, Wrap, openvpn
-from lib.process import Failure
+from lib.process import Failure, until
 
 # Who is the server and who the client: None is sixgate, otherwise the Debian release of OpenVPN.
 SUITES = {"2.5": "bullseye", "2.6": "bookworm", "2.7": "sid"}
@@ -148,11 +147,7 @@ def cell(settings: tuple):
             t.ping(t.net.server, address)
         t.iperf(client.host, t.net.server, ("10.8.0.1", "fd00:10:8::1")[number % 2], mebibytes=MEBIBYTES)
 
-        deadline = time.monotonic() + RENEGOTIATE + 15
-        while not all(end.renegotiated() for end in ends.values()):
-            if time.monotonic() > deadline:
-                raise Failure("no renegotiation")
-            time.sleep(0.1)
+        until(lambda: all(end.renegotiated() for end in ends.values()), "no renegotiation", timeout=RENEGOTIATE + 15)
         ping_server(t, client, largest)
         t.iperf(client.host, t.net.server, ("10.8.0.1", "fd00:10:8::1")[1 - number % 2], mebibytes=4)
 

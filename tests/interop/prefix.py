@@ -9,7 +9,7 @@ from client_host import Sixgate
 
 from lib.case import ROOT, add, case, tunnel_addresses
 from lib.peers import Client, Wrap
-from lib.process import Failure
+from lib.process import Failure, until
 from reload import edit, reload
 
 STABLE = "fd00:10:8::"
@@ -138,11 +138,7 @@ def renumbering(which: str, stays: bool):
         # The old address still leads to the client for as long as its prefix is valid, and no longer.
         client.host.ip(f"addr add {first}/128 dev tun0 nodad")
         t.until_ping(t.net.server, first)
-        deadline = time.monotonic() + 30
-        while f"{FIRST}1" in addresses(t.net.server):
-            if time.monotonic() > deadline:
-                raise Failure("the old address of the server stays")
-            time.sleep(0.2)
+        until(lambda: f"{FIRST}1" not in addresses(t.net.server), "the old address of the server stays", timeout=30)
         t.no_ping(client.host, f"{STABLE}1", "-I", first)
         client.host.ip(f"addr del {first}/128 dev tun0")
         t.ping(client.host, f"{STABLE}1")

@@ -9,7 +9,7 @@ import client_host
 from addresses import client_files, routes
 from lib import pki
 from lib.case import Ping, case
-from lib.process import Failure
+from lib.process import Failure, until
 from manage import ask
 from up import Up
 
@@ -206,11 +206,7 @@ def by_the_management_interface_and_with_a_log_that_was_moved_away(t):
     answer = ask(t, "127.0.0.1", 7505, "signal SIGHUP")
     if "SUCCESS: signal SIGHUP thrown" not in answer:
         raise Failure(answer)
-    deadline = time.monotonic() + 10
-    while not log.exists() or IN_FORCE not in log.read_text():
-        if time.monotonic() > deadline:
-            raise Failure("nothing in the new log")
-        time.sleep(0.05)
+    until(lambda: log.exists() and IN_FORCE in log.read_text(), "nothing in the new log", timeout=10)
     ping.finish()
     if client.process.count(client.UP) != 1:
         raise Failure("the client started over")

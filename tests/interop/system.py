@@ -4,7 +4,7 @@ kernel's device and offloads, OpenWrt's init script, memory as it is there."""
 import calendar
 import re
 
-from lib.case import add, tunnel_addresses
+from lib.case import case, tunnel_addresses
 from lib.machine import Machine
 from lib.peers import Client, Wrap
 from lib.process import Failure
@@ -60,6 +60,8 @@ def transfer(t, router: Machine, client: Client, address: str, mebibytes: int) -
         raise Failure(f"of {size} bytes {there} arrived there and {back} back")
 
 
+# Only when asked for: these need what `tests/run system` prepares.
+@case(clients=2, alone=True, own=True, asked=True)
 def serves_stock_clients(t):
     router = Machine(t, CONFIG)
     router.run("service sixgate start")
@@ -116,6 +118,7 @@ def serves_stock_clients(t):
         client.process.expect("(?i)server.*(exit|restart)|SIGUSR1|SIGTERM", timeout=30)
 
 
+@case(clients=2, alone=True, own=True, asked=True)
 def a_clock_beyond_2038(t):
     """Where 32 bits of seconds end, which a clock that is set wrong gets to any day; then it is set right."""
     router = Machine(t, CONFIG)
@@ -141,8 +144,3 @@ def a_clock_beyond_2038(t):
             raise Failure(status)
     if phone.process.seen(phone.UP + "|SIGUSR1|SIGTERM", after=mark):
         raise Failure("the tunnel did not stay")
-
-
-# Only when asked for: it needs what `tests/run system` prepares.
-for name, run, clients in (("serves-stock-clients", serves_stock_clients, 2), ("a-clock-beyond-2038", a_clock_beyond_2038, 2)):
-    add("system", name, run, clients=clients, alone=True, own=True, asked=True)

@@ -8,10 +8,8 @@ loses its server keeps its addresses, and its connections, at the next one.
 
 import json
 import sys
-import time
 
 from client_host import Sixgate
-
 from lib.case import ROOT, add
 from lib.peers import PORT, Server, Wrap
 from lib.process import Failure, until

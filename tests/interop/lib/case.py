@@ -40,10 +40,10 @@ class Entry:
         self.asked = asked
 
 
-def case(clients: int = 1, alone: bool = False, own: bool = False):
+def case(clients: int = 1, alone: bool = False, own: bool = False, asked: bool = False):
     """Registers a function of one argument as FILE.function_name."""
     def register(function):
-        add(function.__module__, function.__name__.replace("_", "-"), function, clients, alone, own)
+        add(function.__module__, function.__name__.replace("_", "-"), function, clients, alone, own, asked)
         return function
     return register
 

@@ -2,11 +2,10 @@
 
 import re
 import signal
-import time
 from pathlib import Path
 
 from lib.net import Host
-from lib.process import Failure, Process
+from lib.process import Failure, Process, until
 
 PORT = 1194
 
@@ -84,13 +83,13 @@ class Server:
 
     def wait_running(self) -> None:
         """Waits until the port is open and what a start does after that is done."""
-        deadline = time.monotonic() + 20
-        while not self.host.run("ss", "-Hanu", f"sport = :{PORT}").stdout.strip():
-            if not self.process.alive:
+        def listens() -> bool:
+            found = self.host.run("ss", "-Hanu", f"sport = :{PORT}").stdout.strip() != ""
+            if not found and not self.process.alive:
                 raise Failure(f"the server ended with {self.process.wait()}: {self.process.text().strip().splitlines()[-1]}")
-            if time.monotonic() > deadline:
-                raise Failure("the server does not listen after 20 s")
-            time.sleep(0.05)
+            return found
+
+        until(listens, "the server does not listen after 20 s", timeout=20)
         if not re.search(r"(?m)^(log|log-append|syslog|daemon)\b", self.config.read_text()):
             # Device, addresses, scripts and privileges come between the port and this line.
             self.expect("Initialization Sequence Completed", "running: ")

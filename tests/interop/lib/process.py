@@ -21,13 +21,14 @@ class Failure(Exception):
     """What a case expected and did not see; the text is what a person reads first."""
 
 
-def until(condition, what: str, timeout: float = 40) -> None:
-    """Waits for something to become so; a failure says `what` is the case instead."""
+def until(condition, what: str, timeout: float = 40):
+    """Waits for something to become so, and returns it; a failure says `what` is the case instead."""
     deadline = time.monotonic() + timeout
-    while not condition():
+    while not (found := condition()):
         if time.monotonic() > deadline:
             raise Failure(what)
         time.sleep(0.1)
+    return found
 
 
 def command(*args, check: bool = True, timeout: float = 60, **options) -> subprocess.CompletedProcess:
